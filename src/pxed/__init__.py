@@ -1,0 +1,1 @@
+"""pxed: a network preboot and imaging server."""

@@ -1,0 +1,194 @@
+"""Records that more than one layer speaks: identities, checks, jobs, timeline events, the agent's messages.
+
+All are frozen msgspec Structs: comparable, hashable, and the JSON that the API and the agent exchange.
+Times are seconds since the epoch (float) wherever they are stored or shown.
+"""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class Drop(Struct, frozen=True):
+    """A packet or request that gets no answer. `reason` is a short fixed word and a counter's name."""
+
+    reason: str
+    detail: str = ""
+
+
+class Identity(Struct, frozen=True):
+    """What a machine says about itself. Normalised: MAC as 'aa:bb:cc:dd:ee:ff', UUID as 8-4-4-4-12 lower case.
+
+    A field is empty when it is unknown; bogus SMBIOS values are removed before one is made
+    (`work.identity.normalise`).
+    """
+
+    mac: str = ""
+    uuid: str = ""
+    serial: str = ""
+    manufacturer: str = ""
+    product: str = ""
+
+
+class Machine(Struct, frozen=True):
+    """A machine that pxed knows. `macs` holds every wired address it was seen with, oldest first."""
+
+    id: int
+    macs: tuple[str, ...]
+    uuid: str = ""
+    serial: str = ""
+    manufacturer: str = ""
+    product: str = ""
+    name: str = ""
+    known: bool = True  # False: only seen on the wire, never added by an operator or by policy
+    first_seen: float = 0.0
+    last_seen: float = 0.0
+
+
+class JobState(StrEnum):
+    """States of a job; the legal moves are the table in `work.jobs`."""
+
+    PENDING = "pending"
+    OFFERED = "offered"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class Step(StrEnum):
+    """Steps of a restore, in order. A failed job names one."""
+
+    BOOT = "boot"  # firmware, boot program, environment: until the agent claims the job
+    CLAIM = "claim"
+    TARGET = "target"  # choose and check the disk
+    RESTORE = "restore"
+    VERIFY = "verify"
+    BOOT_ENTRY = "boot-entry"
+    FINISH = "finish"
+
+
+class Job(Struct, frozen=True):
+    """One piece of imaging work for one machine."""
+
+    id: int
+    machine_id: int
+    kind: str  # "restore"
+    image: str  # image id (hex BLAKE3 root of its manifest)
+    image_name: str
+    state: JobState
+    created: float
+    changed: float
+    generation: int = 1  # counts offers of this job; a token is good for one generation only
+    attempts: int = 0  # claims so far
+    step: str = ""
+    percent: float = 0.0
+    rate: float = 0.0  # bytes of disk per second
+    reason: str = ""
+    debug: bool = False  # a rescue shell on the machine's console when the job fails
+    expires: float = 0.0  # a pending job is given up after this time; 0 = never
+
+
+class Verdict(StrEnum):
+    """The answer of the transaction check."""
+
+    WORK = "work"  # boot the environment
+    NO_WORK = "no-work"  # a known machine with nothing to do
+    HOLD = "hold"  # boot the preboot client and let it ask again until there is work
+    IGNORE = "ignore"  # a machine that policy says to leave alone
+
+
+class Check(Struct, frozen=True):
+    """The transaction check's answer for one machine, from memory. `reason` is a plain sentence."""
+
+    verdict: Verdict
+    reason: str
+    machine_id: int | None = None
+    job_id: int | None = None
+
+
+class Event(Struct, frozen=True):
+    """One line of a machine's timeline.
+
+    `kind` is one of: seen, offer, boot-program, check, environment, claim, target, restore, verified,
+    boot-entry, rebooted, job, no-work, drop, failed. `text` is the sentence that a person reads.
+    """
+
+    time: float
+    mac: str
+    kind: str
+    text: str
+    machine_id: int | None = None
+    job_id: int | None = None
+
+
+# -- what the agent and the server say to each other, JSON over boot HTTP ------------------------------------------
+
+
+class DiskFact(Struct, frozen=True):
+    """One disk that the agent found, for the server's record."""
+
+    path: str
+    size: int  # bytes
+    model: str = ""
+    serial: str = ""
+    transport: str = ""  # sata, nvme, usb, virtio …
+    removable: bool = False
+    sector_size: int = 512
+
+
+class ClaimRequest(Struct, frozen=True):
+    """POST /pxed/agent/claim. `agent` is a random id that the agent makes once per boot: repeating a claim is safe."""
+
+    token: str
+    agent: str
+    identity: Identity
+    firmware: str = ""  # "bios" or "uefi"
+    disks: tuple[DiskFact, ...] = ()
+    agent_version: str = ""
+
+
+class ClaimAnswer(Struct, frozen=True):
+    """The job, and the bearer token (`run`) for everything that the agent asks afterwards."""
+
+    job_id: int
+    kind: str
+    image: str  # manifest root, hex; the agent trusts nothing else
+    image_name: str
+    run: str
+    debug: bool = False
+    report_every: float = 1.0  # seconds
+
+
+class Report(Struct, frozen=True):
+    """POST /pxed/agent/report, every second and at each step's beginning and end."""
+
+    step: str
+    percent: float = 0.0
+    done: int = 0  # bytes of disk laid down, zero runs included
+    total: int = 0
+    rate: float = 0.0  # bytes of disk per second, over the last few seconds
+    message: str = ""  # a sentence for the timeline; empty for plain progress
+
+
+class ReportAnswer(Struct, frozen=True):
+    """`stop` is a reason when the job was cancelled: the agent ends at once, without writing more."""
+
+    stop: str = ""
+
+
+class FinishRequest(Struct, frozen=True):
+    """POST /pxed/agent/finish: the end of the job, exactly one state. Repeating it is safe."""
+
+    ok: bool
+    step: str
+    reason: str = ""
+    bytes_fetched: int = 0
+    seconds: float = 0.0
+
+
+class FinishAnswer(Struct, frozen=True):
+    """What the agent does next: "reboot", or "shell" when debug is on and the job failed."""
+
+    then: str = "reboot"

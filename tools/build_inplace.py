@@ -1,0 +1,16 @@
+"""Rebuild the compiled modules into src/ (after one `pip install -e .`)."""
+
+import fcntl
+import os
+import sys
+from pathlib import Path
+
+os.chdir(Path(__file__).parent.parent)
+sys.path.insert(0, "tools")
+sys.argv[1:] = ["-q", "build_ext", "--inplace", *sys.argv[1:]]
+from setuptools import setup  # noqa: E402
+
+Path("build").mkdir(exist_ok=True)
+with Path("build/lock").open("w") as lock:  # two builds at once would write the same files
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    setup()
