@@ -54,7 +54,7 @@ class Dhcp(Struct, frozen=True, forbid_unknown_fields=True):
     same_host_dhcp: bool = False  # another daemon on this host has port 67
     boot_programs: dict[str, str] = field(default_factory=dict)  # over DEFAULT_BOOT_PROGRAMS, key = arch type
     boot_program_dir: str = "/usr/lib/ipxe"
-    mtftp_machines: list[str] = []  # MACs that get PXE MTFTP tags; none by default
+    mtftp_machines: tuple[str, ...] = ()  # MACs that get PXE MTFTP tags; none by default
 
     def boot_program(self, arch: int) -> str | None:
         """The boot program's name for an architecture type, or None."""
@@ -99,7 +99,7 @@ class Environment(Struct, frozen=True, forbid_unknown_fields=True):
 
     dir: str = ""  # default: STATE_DIR/environment
     append: str = ""  # added to the kernel's command line
-    console: list[str] = ["tty0", "ttyS0,115200"]
+    console: tuple[str, ...] = ("tty0", "ttyS0,115200")
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
