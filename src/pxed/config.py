@@ -4,9 +4,14 @@ Every key is checked. A mistake names the file, the line, the key, what was expe
 Two keys are required (`server.address`, `tftp.root`); everything else has a default.
 """
 
+import tomllib
+from pathlib import Path
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta, Struct, field
+
+from pxed.errors import ConfigError
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
@@ -124,3 +129,22 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     def environment_dir(self) -> str:
         """Where `pxed environment build` leaves vmlinuz and initramfs.cpio.zst."""
         return self.environment.dir or f"{self.server.state_dir}/environment"
+
+
+def load(path: Path) -> Config:
+    """Read and check the file at `path`. Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: the configuration cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: the configuration is not UTF-8 text (byte {error.start}).") from error
+    return parse(text, path)
+
+
+def parse(text: str, path: Path | str = "pxed.toml") -> Config:
+    """Check `text`; `path` is the name used in messages. Raises ConfigError with every mistake found."""
+    try:
+        return msgspec.convert(tomllib.loads(text), Config)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise ConfigError(f"{path}: {error}") from error
