@@ -4,9 +4,16 @@ Every key is checked. A mistake names the file, the line, the key, what was expe
 Two keys are required (`server.address`, `tftp.root`); everything else has a default.
 """
 
+import difflib
+import ipaddress
+import json
+import math
+import re
 import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -131,6 +138,17 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         return self.environment.dir or f"{self.server.state_dir}/environment"
 
 
+# -- reading and checking -------------------------------------------------------------------------------------------
+#
+# msgspec stops at the first mistake and knows no lines, so the walk over the fields is ours: every key is converted on
+# its own by msgspec, and what it refuses is said in the words of the file.
+
+Key = tuple[str, ...]  # a key's way from the top: ("server", "address")
+
+# sun_path of a unix socket address holds 108 bytes, the final NUL included (unix(7)).
+SOCKET_PATH_BYTES = 107
+
+
 def load(path: Path) -> Config:
     """Read and check the file at `path`. Raises ConfigError."""
     try:
@@ -143,8 +161,272 @@ def load(path: Path) -> Config:
 
 
 def parse(text: str, path: Path | str = "pxed.toml") -> Config:
-    """Check `text`; `path` is the name used in messages. Raises ConfigError with every mistake found."""
+    """Check `text`; `path` is the name used in messages. Raises ConfigError naming every mistake, one a line."""
     try:
-        return msgspec.convert(tomllib.loads(text), Config)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(_syntax_error(str(error), path)) from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+        raise ConfigError(f"{path}: not valid TOML: {error}.") from error
+    mistakes = list(_struct_mistakes(Config, tree, ()))
+    if mistakes:
+        lines = _lines(text)
+        placed = sorted(((_line(lines, m.key), m) for m in mistakes), key=lambda pair: pair[0])
+        raise ConfigError("\n".join(f"{path}:{line}: {m.text}" if line else f"{path}: {m.text}" for line, m in placed))
+    return msgspec.convert(tree, Config)
+
+
+class _Mistake(NamedTuple):
+    key: Key
+    text: str
+
+
+def _struct_mistakes(struct: type[Struct], tree: object, at: Key) -> Iterator[_Mistake]:
+    """Everything wrong with `tree` as a table of `struct`'s fields."""
+    if not isinstance(tree, dict):
+        yield _Mistake(at, f"section `{'.'.join(at)}`: expected a table; got {_shown(tree)}")
+        return
+    known = {f.encode_name: f for f in msgspec.structs.fields(struct)}
+    missed = {name for name, f in known.items() if f.required and name not in tree}
+    for name in tree:
+        if name not in known:
+            nearest = _nearest_key(at, name, [k for k in known if k not in tree], list(known))
+            if nearest and nearest[:-1] == at:
+                missed.discard(nearest[-1])  # one typing mistake is said once
+            yield _unknown(at, name, list(known), nearest)
+    for name in known:
+        if name in missed:
+            yield from _missing((*at, name), known[name].type)
+        elif name in tree:
+            yield from _field_mistakes(known[name].type, tree[name], (*at, name))
+
+
+def _missing(key: Key, kind: Any) -> Iterator[_Mistake]:
+    """A required key is not there; of a section that is not there, its required keys."""
+    if isinstance(kind, type) and issubclass(kind, Struct):
+        for f in msgspec.structs.fields(kind):
+            if f.required:
+                yield from _missing((*key, f.encode_name), f.type)
+    else:
+        yield _Mistake(key[:-1], f"key `{'.'.join(key)}`: expected {_expected(key, kind)}; the key is missing")
+
+
+def _field_mistakes(kind: Any, value: object, key: Key) -> Iterator[_Mistake]:
+    if isinstance(kind, type) and issubclass(kind, Struct):
+        yield from _struct_mistakes(kind, value, key)
+        return
+    try:
+        converted = msgspec.convert(value, kind)
+    except (msgspec.ValidationError, OverflowError):
+        yield _Mistake(
+            key, f"key `{'.'.join(key)}`: expected {_expected(key, kind)}; got {_shown(value)}{_hint(kind, value)}"
+        )
+        return
+    rule = _RULES.get(".".join(key))
+    for got in rule.broken(converted) if rule else ():
+        yield _Mistake(key, f"key `{'.'.join(key)}`: expected {_expected(key, kind)}; got {got}")
+
+
+def _unknown(at: Key, name: str, known: list[str], nearest: Key) -> _Mistake:
+    what, shown = ("key", "`{}`") if at else ("section", "`[{}]`")
+    hint = f"; did you mean {shown.format('.'.join(nearest))}?" if nearest else ""
+    names = ", ".join(shown.format(k) for k in known)
+    return _Mistake((*at, name), f"{what} `{'.'.join((*at, name))}`: expected one of {names}{hint}")
+
+
+def _nearest_key(at: Key, name: str, unused: list[str], here: list[str]) -> Key:
+    """The key that was probably meant: an unused one of this table, any of it, or the same name elsewhere; else ()."""
+    for candidates in (unused, here):
+        near = difflib.get_close_matches(name.lower(), candidates, n=1)
+        if near:
+            return (*at, near[0])
+    for section in msgspec.structs.fields(Config):
+        if at and name in section.type.__struct_encode_fields__:
+            return (section.encode_name, name)
+    return ()
+
+
+def _hint(kind: Any, value: object) -> str:
+    """The nearest of the words that a key accepts, as the end of a sentence."""
+    words = _words(kind)
+    near = difflib.get_close_matches(value.lower(), words, n=1) if isinstance(value, str) else []
+    return f'; did you mean `"{near[0]}"`?' if near else ""
+
+
+def _words(kind: Any) -> tuple[str, ...]:
+    return get_args(kind) if get_origin(kind) is Literal else ()
+
+
+def _expected(key: Key, kind: Any) -> str:
+    """What a key's value must be, in the words of a person who writes TOML."""
+    rule = _RULES.get(".".join(key))
+    if rule:
+        return rule.expected
+    if _words(kind):
+        return "one of " + ", ".join(f'"{word}"' for word in _words(kind))
+    match msgspec.inspect.type_info(kind):
+        case msgspec.inspect.BoolType():
+            return "true or false"
+        case msgspec.inspect.IntType(ge=low, le=high):
+            return f"a whole number from {low} to {high}"
+        case _:
+            return "text"
+
+
+def _shown(value: object) -> str:
+    """A value as TOML writes it, cut short."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            text = json.dumps(value, ensure_ascii=False)
+            return text if len(text) <= 60 else text[:56] + '…"'
+        case list():
+            return "a list" if value else "an empty list"
+        case dict():
+            return "a table"
+        case int() if abs(value) >= 1 << 64:
+            return "a number of more than 64 bits"
+        case _:
+            return str(value)
+
+
+# -- rules that a type cannot say -----------------------------------------------------------------------------------
+
+
+class _Rule(NamedTuple):
+    """What a key's value must be, and a function that yields what it is instead, once for each mistake."""
+
+    expected: str
+    broken: Callable[[Any], Iterable[str]]
+
+
+def _bad_addresses(value: str | list[str]) -> Iterator[str]:
+    addresses = [value] if isinstance(value, str) else value
+    if not addresses:
+        yield "an empty list"
+    for address in addresses:
+        try:
+            parsed = ipaddress.IPv4Address(address)
+        except ValueError:
+            yield _shown(address)
+            continue
+        if parsed.is_unspecified or parsed.is_multicast or parsed == ipaddress.IPv4Address("255.255.255.255"):
+            yield f"{_shown(address)}, which is no host's address"
+    yield from _twice(addresses)
+
+
+def _bad_boot_programs(value: dict[str, str]) -> Iterator[str]:
+    for arch, name in value.items():
+        if not re.fullmatch(r"0|[1-9][0-9]{0,4}", arch) or int(arch) > 65535:
+            yield f"the architecture {_shown(arch)}"
+        if not name or "\0" in name:
+            yield f"{_shown(name)} for architecture {_shown(arch)}"
+
+
+def _bad_macs(value: tuple[str, ...]) -> Iterator[str]:
+    for mac in value:
+        if not re.fullmatch(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}", mac):
+            yield _shown(mac)
+    yield from _twice([mac.lower().replace("-", ":") for mac in value])
+
+
+def _twice(values: Iterable[str]) -> Iterator[str]:
+    for value, count in Counter(values).items():
+        if count > 1:
+            yield f"{_shown(value)} twice"
+
+
+def _bad_consoles(value: tuple[str, ...]) -> Iterator[str]:
+    return (_shown(name) for name in value if not re.fullmatch(r"\S+", name) or "\0" in name)
+
+
+def _absolute(value: str) -> Iterator[str]:
+    if not value.startswith("/") or "\0" in value:
+        yield _shown(value)
+
+
+def _bad_socket(value: str) -> Iterator[str]:
+    yield from _absolute(value)
+    if len(value.encode()) > SOCKET_PATH_BYTES:
+        yield f"a path of {len(value.encode())} bytes"
+
+
+def _unless_empty(rule: Callable[[str], Iterator[str]]) -> Callable[[str], Iterable[str]]:
+    return lambda value: rule(value) if value else ()
+
+
+_SECONDS = _Rule("a number of seconds above 0", lambda value: () if math.isfinite(value) else (str(value),))
+_PATH = _Rule("an absolute path", _absolute)
+_PATH_OR_EMPTY = _Rule("an absolute path", _unless_empty(_absolute))
+_RULES: dict[str, _Rule] = {
+    "server.address": _Rule("an IPv4 address, or a list of different ones", _bad_addresses),
+    "server.state_dir": _PATH,
+    "server.socket": _Rule(f"an absolute path of at most {SOCKET_PATH_BYTES} bytes", _bad_socket),
+    "tftp.root": _PATH,
+    "dhcp.boot_programs": _Rule("a table from architecture numbers (0 to 65535) to file names", _bad_boot_programs),
+    "dhcp.boot_program_dir": _PATH,
+    "dhcp.mtftp_machines": _Rule('a list of different MACs like "52:54:00:12:34:56"', _bad_macs),
+    "jobs.silence": _SECONDS,
+    "jobs.boot_timeout": _SECONDS,
+    "images.dir": _PATH_OR_EMPTY,
+    "environment.dir": _PATH_OR_EMPTY,
+    "environment.append": _Rule(
+        "one line of text", lambda value: [_shown(value)] if re.search(r"[\r\n\0]", value) else []
+    ),
+    "environment.console": _Rule('a list of consoles like "ttyS0,115200"', _bad_consoles),
+}
+
+
+# -- where a key stands in the text ---------------------------------------------------------------------------------
+
+
+def _syntax_error(message: str, path: Path | str) -> str:
+    place = re.search(r" \(at line (\d+), column (\d+)\)$", message)
+    if place is None:  # "(at end of document)"
+        return f"{path}: not valid TOML: {message}."
+    return f"{path}:{place[1]}: not valid TOML: {message[: place.start()]} (column {place[2]})."
+
+
+def _lines(text: str) -> dict[Key, int]:
+    """The line of every section and key. `text` is valid TOML, so a statement ends where it first parses."""
+    found: dict[Key, int] = {}
+    section: Key = ()
+    source = text.split("\n")
+    first = 0
+    while first < len(source):
+        last, tree = first + 1, _statement(source[first : first + 1])
+        while tree is None and last < len(source):
+            last += 1
+            tree = _statement(source[first:last])
+        keys = list(_keys(tree or {}))
+        if source[first].lstrip().startswith("["):
+            section = max(keys, key=len, default=())
+            found.setdefault(section, first + 1)
+        else:
+            for key in keys:
+                found.setdefault((*section, *key), first + 1)
+        first = last
+    return found
+
+
+def _statement(lines: list[str]) -> dict[str, Any] | None:
+    try:
+        return tomllib.loads("\n".join(lines))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _keys(tree: object) -> Iterator[Key]:
+    if isinstance(tree, list) and len(tree) == 1:  # [[section]]
+        tree = tree[0]
+    for name, value in tree.items() if isinstance(tree, dict) else ():
+        yield (name,)
+        yield from ((name, *rest) for rest in _keys(value))
+
+
+def _line(lines: dict[Key, int], key: Key) -> int:
+    """The line of `key`, or of the section around it; 0 when neither is in the file."""
+    while key and key not in lines:
+        key = key[:-1]
+    return lines.get(key, 0)

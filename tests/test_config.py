@@ -1,0 +1,286 @@
+"""The configuration's loading: every kind of mistake by name, with the whole message."""
+
+from pathlib import Path
+
+import pytest
+
+from pxed.config import Config, load, parse
+from pxed.errors import ConfigError
+
+MINIMAL = """\
+[server]
+address = "10.78.0.1"
+state_dir = "/var/lib/pxed"
+[tftp]
+root = "/srv/tftp"
+"""
+
+SECTIONS = "`[server]`, `[tftp]`, `[log]`, `[dhcp]`, `[http]`, `[transaction]`, `[jobs]`, `[images]`, `[environment]`"
+ADDRESS = "an IPv4 address, or a list of different ones"
+MACS = 'a list of different MACs like "52:54:00:12:34:56"'
+PROGRAMS = "a table from architecture numbers (0 to 65535) to file names"
+
+
+def mistakes(text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "f.toml")
+    return str(caught.value)
+
+
+def test_minimal_config_is_enough() -> None:
+    config = parse(MINIMAL)
+    assert config.server.addresses == ("10.78.0.1",)
+    assert config.images_dir == "/var/lib/pxed/images"
+    assert config.environment_dir == "/var/lib/pxed/environment"
+    assert config.dhcp.boot_program(7) == "snponly.efi"
+    assert config.dhcp.boot_program(12345) is None
+
+
+def test_every_key_is_taken_over() -> None:
+    config = parse(
+        """
+        [server]
+        address = ["10.78.0.1", "10.79.0.1"]
+        state_dir = "/s"
+        socket = "/run/x.sock"
+        user = "nobody"
+        [log]
+        level = "debug"
+        format = "json"
+        [dhcp]
+        enabled = false
+        same_host_dhcp = true
+        boot_programs = { 7 = "shim.efi" }
+        boot_program_dir = "/boot"
+        mtftp_machines = ["52:54:00:12:34:56"]
+        [tftp]
+        root = "/srv"
+        port = 6969
+        [http]
+        port = 8080
+        [transaction]
+        unknown_machines = "hold"
+        no_work = "local"
+        [jobs]
+        silence = 5
+        boot_timeout = 1.5
+        [images]
+        dir = "/i"
+        [environment]
+        dir = "/e"
+        append = "quiet"
+        console = ["ttyS1"]
+        """
+    )
+    assert config.server.addresses == ("10.78.0.1", "10.79.0.1")
+    assert (config.log.level, config.dhcp.boot_program(7), config.tftp.port) == ("debug", "shim.efi", 6969)
+    assert (config.jobs.silence, config.images_dir, config.environment.console) == (5.0, "/i", ("ttyS1",))
+
+
+MISTAKES = {
+    "unknown key, nearest in its section": (
+        MINIMAL.replace("state_dir", "statedir"),
+        "f.toml:3: key `server.statedir`: expected one of `address`, `state_dir`, `socket`, `user`; "
+        "did you mean `server.state_dir`?",
+    ),
+    "required key mistyped is said once": (
+        MINIMAL.replace("address", "adress"),
+        "f.toml:2: key `server.adress`: expected one of `address`, `state_dir`, `socket`, `user`; "
+        "did you mean `server.address`?",
+    ),
+    "key of another section": (
+        MINIMAL + "same_host_dhcp = true\n",
+        "f.toml:6: key `tftp.same_host_dhcp`: expected one of `root`, `port`; did you mean `dhcp.same_host_dhcp`?",
+    ),
+    "unknown key like nothing": (
+        MINIMAL + "zzz = 1\n",
+        "f.toml:6: key `tftp.zzz`: expected one of `root`, `port`",
+    ),
+    "unknown section": (
+        MINIMAL + "[dchp]\n",
+        f"f.toml:6: section `dchp`: expected one of {SECTIONS}; did you mean `[dhcp]`?",
+    ),
+    "key outside of any section": (
+        "colour = 1\n" + MINIMAL,
+        f"f.toml:1: section `colour`: expected one of {SECTIONS}",
+    ),
+    "section is not a table": (
+        MINIMAL.replace('[tftp]\nroot = "/srv/tftp"', "") + '[[tftp]]\nroot = "/srv"\n',
+        "f.toml:5: section `tftp`: expected a table; got a list",
+    ),
+    "missing key": (
+        MINIMAL.replace('root = "/srv/tftp"\n', ""),
+        "f.toml:4: key `tftp.root`: expected an absolute path; the key is missing",
+    ),
+    "missing section": (
+        '[server]\naddress = "10.78.0.1"\n',
+        "f.toml: key `tftp.root`: expected an absolute path; the key is missing",
+    ),
+    "wrong type: number": (
+        MINIMAL.replace('"10.78.0.1"', "3"),
+        f"f.toml:2: key `server.address`: expected {ADDRESS}; got 3",
+    ),
+    "wrong type: text for a port": (
+        MINIMAL + 'port = "69"\n',
+        'f.toml:6: key `tftp.port`: expected a whole number from 1 to 65535; got "69"',
+    ),
+    "wrong type: fraction for a port": (
+        MINIMAL + "port = 6.5\n",
+        "f.toml:6: key `tftp.port`: expected a whole number from 1 to 65535; got 6.5",
+    ),
+    "wrong type: a list for text": (
+        MINIMAL.replace('"/var/lib/pxed"', "[]"),
+        "f.toml:3: key `server.state_dir`: expected an absolute path; got an empty list",
+    ),
+    "wrong type: a table for text": (
+        MINIMAL + "[images]\ndir = {}\n",
+        "f.toml:7: key `images.dir`: expected an absolute path; got a table",
+    ),
+    "wrong type: text for a flag": (
+        MINIMAL + '[dhcp]\nenabled = "yes"\n',
+        'f.toml:7: key `dhcp.enabled`: expected true or false; got "yes"',
+    ),
+    "wrong type: flag for text": (
+        MINIMAL + "[server.user]\n",
+        "f.toml:6: key `server.user`: expected text; got a table",
+    ),
+    "port out of range": (
+        MINIMAL + "port = 70000\n",
+        "f.toml:6: key `tftp.port`: expected a whole number from 1 to 65535; got 70000",
+    ),
+    "number beyond 64 bits": (
+        MINIMAL + f"port = {10**40}\n",
+        "f.toml:6: key `tftp.port`: expected a whole number from 1 to 65535; got a number of more than 64 bits",
+    ),
+    "unknown word": (
+        MINIMAL + '[transaction]\nno_work = "locla"\n',
+        'f.toml:7: key `transaction.no_work`: expected one of "silent", "local"; got "locla"; did you mean `"local"`?',
+    ),
+    "no address": (
+        MINIMAL.replace('"10.78.0.1"', "[]"),
+        f"f.toml:2: key `server.address`: expected {ADDRESS}; got an empty list",
+    ),
+    "address that is none": (
+        MINIMAL.replace("10.78.0.1", "10.78.0.256"),
+        f'f.toml:2: key `server.address`: expected {ADDRESS}; got "10.78.0.256"',
+    ),
+    "name instead of an address": (
+        MINIMAL.replace("10.78.0.1", "bootserver"),
+        f'f.toml:2: key `server.address`: expected {ADDRESS}; got "bootserver"',
+    ),
+    "IPv6": (
+        MINIMAL.replace("10.78.0.1", "fd00::1"),
+        f'f.toml:2: key `server.address`: expected {ADDRESS}; got "fd00::1"',
+    ),
+    "address of no host": (
+        MINIMAL.replace("10.78.0.1", "0.0.0.0"),
+        f'f.toml:2: key `server.address`: expected {ADDRESS}; got "0.0.0.0", which is no host\'s address',
+    ),
+    "address twice": (
+        MINIMAL.replace('"10.78.0.1"', '["10.78.0.1", "10.78.0.1"]'),
+        f'f.toml:2: key `server.address`: expected {ADDRESS}; got "10.78.0.1" twice',
+    ),
+    "relative path": (
+        MINIMAL.replace("/srv/tftp", "srv"),
+        'f.toml:5: key `tftp.root`: expected an absolute path; got "srv"',
+    ),
+    "socket path too long": (
+        MINIMAL.replace("state_dir = ", 'socket = "/' + "s" * 107 + '"\nstate_dir = '),
+        "f.toml:3: key `server.socket`: expected an absolute path of at most 107 bytes; got a path of 108 bytes",
+    ),
+    "architecture is no number": (
+        MINIMAL + '[dhcp]\nboot_programs = { efi = "x.efi" }\n',
+        f'f.toml:7: key `dhcp.boot_programs`: expected {PROGRAMS}; got the architecture "efi"',
+    ),
+    "architecture written with a zero in front": (
+        MINIMAL + '[dhcp.boot_programs]\n07 = "x.efi"\n',
+        f'f.toml:6: key `dhcp.boot_programs`: expected {PROGRAMS}; got the architecture "07"',
+    ),
+    "architecture out of range": (
+        MINIMAL + '[dhcp.boot_programs]\n65536 = "x.efi"\n',
+        f'f.toml:6: key `dhcp.boot_programs`: expected {PROGRAMS}; got the architecture "65536"',
+    ),
+    "boot program without a name": (
+        MINIMAL + '[dhcp.boot_programs]\n7 = ""\n',
+        f'f.toml:6: key `dhcp.boot_programs`: expected {PROGRAMS}; got "" for architecture "7"',
+    ),
+    "MAC that is none": (
+        MINIMAL + '[dhcp]\nmtftp_machines = [\n  "52:54:00:12:34",\n]\n',
+        f'f.toml:7: key `dhcp.mtftp_machines`: expected {MACS}; got "52:54:00:12:34"',
+    ),
+    "MAC twice, in two writings": (
+        MINIMAL + '[dhcp]\nmtftp_machines = ["52:54:00:AB:34:56", "52-54-00-ab-34-56"]\n',
+        f'f.toml:7: key `dhcp.mtftp_machines`: expected {MACS}; got "52:54:00:ab:34:56" twice',
+    ),
+    "time without an end": (
+        MINIMAL + "[jobs]\nsilence = inf\n",
+        "f.toml:7: key `jobs.silence`: expected a number of seconds above 0; got inf",
+    ),
+    "time of nothing": (
+        MINIMAL + "[jobs]\nboot_timeout = 0\n",
+        "f.toml:7: key `jobs.boot_timeout`: expected a number of seconds above 0; got 0",
+    ),
+    "command line of two lines": (
+        MINIMAL + '[environment]\nappend = "a\\nb"\n',
+        'f.toml:7: key `environment.append`: expected one line of text; got "a\\nb"',
+    ),
+    "console with a blank": (
+        MINIMAL + '[environment]\nconsole = ["tty 0"]\n',
+        'f.toml:7: key `environment.console`: expected a list of consoles like "ttyS0,115200"; got "tty 0"',
+    ),
+    "syntax": (
+        MINIMAL + "port = = 3\n",
+        "f.toml:6: not valid TOML: Invalid value (column 8).",
+    ),
+    "syntax at the end": (
+        MINIMAL + "[dhcp",
+        "f.toml: not valid TOML: Expected ']' at the end of a table declaration (at end of document).",
+    ),
+    "section twice": (
+        MINIMAL + "[server]\n",
+        "f.toml:6: not valid TOML: Cannot declare ('server',) twice (column 8).",
+    ),
+    "mistakes after text that looks like keys": (
+        '[environment]\nappend = """\n[log]\nlevel = 1\n"""\n' + MINIMAL + "[log]\nlevel = 1\n",
+        'f.toml:2: key `environment.append`: expected one line of text; got "[log]\\nlevel = 1\\n"\n'
+        'f.toml:12: key `log.level`: expected one of "debug", "info", "warning", "error"; got 1',
+    ),
+    "dotted keys and inline tables": (
+        'server = { address = "10.78.0.1", user = 1 }\ntftp.root = "srv"\n',
+        "f.toml:1: key `server.user`: expected text; got 1\n"
+        'f.toml:2: key `tftp.root`: expected an absolute path; got "srv"',
+    ),
+    "all at once": (
+        '[server]\naddress = "x"\n[tftp]\nport = 0\n[http]\nprt = 1\n',
+        f'f.toml:2: key `server.address`: expected {ADDRESS}; got "x"\n'
+        "f.toml:3: key `tftp.root`: expected an absolute path; the key is missing\n"
+        "f.toml:4: key `tftp.port`: expected a whole number from 1 to 65535; got 0\n"
+        "f.toml:6: key `http.prt`: expected one of `port`; did you mean `http.port`?",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_mistake(text: str, message: str) -> None:
+    assert mistakes(text) == message
+
+
+def test_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml: the configuration cannot be read: No such file or directory\."):
+        load(tmp_path / "none.toml")
+
+
+def test_file_that_is_not_text(tmp_path: Path) -> None:
+    file = tmp_path / "f.toml"
+    file.write_bytes(b'[server]\naddress = "\xff"\n')
+    with pytest.raises(ConfigError, match=r"f\.toml: the configuration is not UTF-8 text \(byte 20\)\."):
+        load(file)
+
+
+def test_load_names_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "f.toml"
+    file.write_text(MINIMAL)
+    assert isinstance(load(file), Config)
+    file.write_text(MINIMAL + "port = 0\n")
+    with pytest.raises(ConfigError, match=rf"^{file}:6: key `tftp.port`: "):
+        load(file)
