@@ -1,0 +1,229 @@
+"""One request, one answer of the transaction check, one site: what to send, or why nothing.
+
+The rows of the rule table (which packet gets which answer) are the functions `_route` and `_select`; everything that
+a client's firmware needs beyond the RFCs is in `_quirks`. Pure: the same three inputs give the same bytes, so two
+servers with the same configuration give a client identical answers.
+"""
+
+from msgspec import Struct
+
+from ..types import Check, Drop, Verdict
+from ..wire import iana, pxe, summary
+from ..wire.dhcp import UNSPECIFIED, Packet, address_bytes, encode
+from ..wire.iana import ArchType, BootServerType, Discovery, MessageType, OptionCode
+from ._facts import HTTP_CLIENT, PXE_CLIENT, Facts
+from ._quirks import Quirk, Vendor43, quirk_for
+from ._site import FIRST_SCRIPT, Site
+
+_FILE_SIZE = 127  # of the header field, with its NUL: shim and ROMs read it as a C string
+# What goes first when a reply would be longer than the client takes; `file` in the header says the same as 67.
+_DISPENSABLE = (OptionCode.BOOT_FILE, OptionCode.CLIENT_UUID)
+_SERVED_ITEMS = (BootServerType.PXED, BootServerType.LOCAL)
+_PI_TEXT = "Raspberry Pi Boot"
+
+
+class Reply(Struct, frozen=True):
+    """One datagram to send, and what to say about it."""
+
+    payload: bytes
+    destination: tuple[str, int]
+    """("255.255.255.255", 68) = broadcast on the interface that the request came in on."""
+    source_address: str
+    source_port: int
+    """67 or 4011."""
+    summary: str
+    """One line about the packet, for logs."""
+    event: tuple[str, str]
+    """Kind and text for the machine's timeline."""
+
+
+class _Boot(Struct, frozen=True):
+    """What the machine is told to boot."""
+
+    text: str  # for the timeline
+    file: str = ""  # file name or URL; '' = nothing to load
+    vendor: bytes = b""  # option 43; b'' = left out
+    kind: str = "offer"  # of the timeline event
+    next_server: bool = True  # siaddr is ours
+
+
+def decide(facts: Facts, check: Check, site: Site) -> Reply | Drop:
+    """The reply to one request, or a Drop with its reason.
+
+    Reasons: "wrong-port", "lease-request", "other-server", "credentials", "other-boot-item" (what was asked is not
+    ours to answer), "ignored", "no-work" (the check says so), "no-boot-program" (no file for this architecture).
+    """
+    message = _route(facts)
+    if isinstance(message, Drop):
+        return message
+    boot = _select(facts, check, site)
+    if isinstance(boot, Drop):
+        return boot
+    if facts.boot_item is not None:  # the client believes an ACK only with the type that it asked for
+        boot = _Boot(boot.text, boot.file, pxe.build(pxe.boot_item(facts.boot_item)), boot.kind, boot.next_server)
+    packet, payload = _packet(facts, message, boot)
+    return Reply(
+        payload=payload,
+        destination=_destination(facts),
+        source_address=facts.received.server_address,
+        source_port=facts.received.port,
+        summary=summary(packet),
+        event=(boot.kind, boot.text),
+    )
+
+
+def _route(facts: Facts) -> MessageType | Drop:
+    """Is this ours to answer, and with which message?"""
+    port = facts.received.port
+    if facts.message == MessageType.DISCOVER:
+        if port != iana.SERVER_PORT:
+            return Drop("wrong-port", f"a DISCOVER on port {port}")
+        return MessageType.OFFER
+    if facts.boot_item is None:
+        if port == iana.SERVER_PORT and facts.message == MessageType.REQUEST:
+            return Drop("lease-request", "leases are the DHCP server's to give")
+        return MessageType.ACK
+    if facts.received.broadcast and facts.server_id not in ("", facts.received.server_address):
+        return Drop("other-server", f"meant for {facts.server_id}")
+    if facts.boot_item.wants_credentials:
+        return Drop("credentials", "the client asks for BIS credentials, which pxed does not have")
+    if facts.boot_item.type not in _SERVED_ITEMS:
+        return Drop("other-boot-item", f"boot server type {facts.boot_item.type} is not ours")
+    return MessageType.ACK
+
+
+def _select(facts: Facts, check: Check, site: Site) -> _Boot | Drop:
+    """What the machine boots, from the check's verdict and what the client is."""
+    quirk = quirk_for(facts, site.quirks)
+    if check.verdict == Verdict.IGNORE:
+        return Drop("ignored", check.reason)
+    if check.verdict == Verdict.NO_WORK:
+        return _no_work(facts, check, site, quirk)
+    if facts.is_ipxe:
+        return _script(facts, site, quirk)
+    archs = facts.archs if quirk.arch_is is None else (quirk.arch_is,)
+    return _program(facts, site, quirk, archs)
+
+
+def _no_work(facts: Facts, check: Check, site: Site, quirk: Quirk) -> _Boot | Drop:
+    """Nothing to do: silence, or the quickest way to the local disk that this client understands.
+
+    UEFI firmware has none but silence. iPXE asks the check itself, whose answer then says "local disk".
+    """
+    if site.no_work == "silent":
+        return Drop("no-work", check.reason)
+    if facts.is_ipxe:
+        return _script(facts, site, quirk)
+    plain_bios = facts.arch == ArchType.BIOS and quirk.vendor43 == Vendor43.DIRECT and not facts.is_http_client
+    if plain_bios and facts.message == MessageType.DISCOVER:
+        text = f"{facts.kind}: told to boot its local disk ({check.reason})"
+        return _Boot(text, vendor=_local_menu(), kind="no-work", next_server=False)
+    return Drop("no-work", check.reason)
+
+
+def _local_menu() -> bytes:
+    """A menu of one entry of type 0, taken at once: the ROM gives up and the BIOS boots its next device."""
+    return pxe.build(
+        pxe.discovery(Discovery.NO_BROADCAST | Discovery.NO_MULTICAST)
+        | pxe.menu([pxe.MenuEntry(BootServerType.LOCAL, "Boot from local disk")])
+        | pxe.prompt(0, "Boot from local disk")
+    )
+
+
+def _script(facts: Facts, site: Site, quirk: Quirk) -> _Boot:
+    """iPXE gets the script, not itself again."""
+    address = facts.received.server_address
+    file = site.http_url(address, FIRST_SCRIPT) if facts.speaks_http else FIRST_SCRIPT
+    how = "HTTP" if facts.speaks_http else "TFTP"
+    return _Boot(f"{facts.kind}: offered the boot script by {how}", file, _vendor(facts, site, quirk))
+
+
+def _program(facts: Facts, site: Site, quirk: Quirk, archs: tuple[int, ...]) -> _Boot | Drop:
+    """Firmware gets the boot program of its architecture."""
+    address = facts.received.server_address
+    vendor = _vendor(facts, site, quirk)
+    if quirk.vendor43 == Vendor43.RASPBERRY_PI and not site.program(archs):
+        # The Pi's ROM asks TFTP for fixed names by itself (bootcode.bin, start4.elf): the server is all it needs.
+        return _Boot(f"Raspberry Pi: offered TFTP from {address}", vendor=vendor)
+    found = site.program(archs)
+    if found is None:
+        names = ", ".join(map(iana.arch_name, archs))
+        return Drop("no-boot-program", f"no boot program is configured for {names}")
+    name = found[1]
+    if facts.is_http_client:
+        url = site.http_url(address, name)
+        if len(url) > _FILE_SIZE:
+            return Drop("no-boot-program", f"the URL of {name} is longer than {_FILE_SIZE} bytes")
+        return _Boot(f"{facts.kind}: offered {url}", url)
+    if len(name.encode()) > _FILE_SIZE:
+        return Drop("no-boot-program", f"the name {name} is longer than {_FILE_SIZE} bytes")
+    return _Boot(f"{facts.kind}: offered {name} by TFTP from {address}", name, vendor)
+
+
+def _vendor(facts: Facts, site: Site, quirk: Quirk) -> bytes:
+    """Option 43 of an offer. MTFTP tags only for machines that the operator marked, and never without tag 6:
+    EDK2 throws an offer with 1-5 alone away, and other ROMs wait for minutes for a multicast that never comes."""
+    if facts.is_http_client:
+        return b""
+    if facts.mac in site.mtftp_machines and not facts.is_ipxe:
+        return pxe.build(pxe.mtftp(site.mtftp) | pxe.discovery(Discovery.USE_BOOT_FILE))
+    if quirk.vendor43 == Vendor43.DIRECT:
+        return pxe.build(pxe.discovery(Discovery.USE_BOOT_FILE))
+    if quirk.vendor43 == Vendor43.RASPBERRY_PI:
+        return pxe.build(
+            pxe.discovery(Discovery.USE_BOOT_FILE)
+            | pxe.menu([pxe.MenuEntry(BootServerType.LOCAL, _PI_TEXT)])
+            | pxe.prompt(0, "PXE")
+        )
+    return b""
+
+
+def _packet(facts: Facts, message: MessageType, boot: _Boot) -> tuple[Packet, bytes]:
+    """The reply (RFC 2131 table 3), no longer than the client takes."""
+    request = facts.packet
+    server = facts.received.server_address
+    options: dict[int, bytes] = {
+        OptionCode.MESSAGE_TYPE: bytes((message,)),
+        OptionCode.SERVER_ID: address_bytes(server),
+        OptionCode.CLASS_ID: HTTP_CLIENT if facts.is_http_client else PXE_CLIENT,
+    }
+    if OptionCode.CLIENT_UUID in request.options:  # byte for byte, whatever its form
+        options[OptionCode.CLIENT_UUID] = request.options[OptionCode.CLIENT_UUID]
+    if boot.vendor:
+        options[OptionCode.VENDOR] = boot.vendor
+    file = boot.file.encode()
+    if file:
+        options[OptionCode.BOOT_FILE] = file
+    if facts.relayed and OptionCode.RELAY_INFO in request.options:
+        options[OptionCode.RELAY_INFO] = request.options[OptionCode.RELAY_INFO]
+    packet = Packet(
+        op=iana.Op.REPLY,
+        htype=request.htype,
+        xid=request.xid,
+        flags=request.flags,
+        ciaddr=request.ciaddr if message == MessageType.ACK else UNSPECIFIED,
+        siaddr=server if boot.next_server else UNSPECIFIED,
+        giaddr=request.giaddr,
+        chaddr=request.chaddr,
+        file=file,
+        options=options,
+    )
+    payload = encode(packet)
+    for code in _DISPENSABLE:
+        if len(payload) <= facts.max_size:
+            break
+        if options.pop(code, None) is not None:
+            payload = encode(packet)
+    return packet, payload
+
+
+def _destination(facts: Facts) -> tuple[str, int]:
+    """Where the reply goes: the relay, the asker, or everybody on the wire when the asker has no address."""
+    source, port = facts.received.source
+    if facts.relayed:
+        return (facts.packet.giaddr, iana.SERVER_PORT)
+    if facts.message == MessageType.DISCOVER:
+        return (iana.BROADCAST, iana.CLIENT_PORT)
+    if facts.message == MessageType.INFORM and facts.packet.ciaddr != UNSPECIFIED:
+        source = facts.packet.ciaddr
+    return (iana.BROADCAST if source == UNSPECIFIED else source, port)

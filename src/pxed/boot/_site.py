@@ -1,0 +1,56 @@
+"""What decisions need to know about this site: a frozen extract of the configuration."""
+
+from typing import Literal
+from urllib.parse import quote
+
+from msgspec import Struct
+
+from ..config import DEFAULT_BOOT_PROGRAMS, Config
+from ..wire.pxe import Mtftp
+from ._quirks import Quirk
+
+FIRST_SCRIPT = "pxed/boot.ipxe"
+
+
+class Site(Struct, frozen=True):
+    """Build one with `Site.from_config` whenever the configuration is loaded."""
+
+    boot_programs: dict[int, str]
+    """Boot program by architecture type."""
+    no_work: Literal["silent", "local"] = "silent"
+    http_port: int = 80
+    tftp_port: int = 69
+    mtftp_machines: frozenset[str] = frozenset()
+    """MACs that get MTFTP tags."""
+    mtftp: Mtftp = Mtftp("239.255.78.1")
+    quirks: tuple[Quirk, ...] = ()
+    """Rows that come before the built-in quirk table."""
+
+    @classmethod
+    def from_config(cls, config: Config) -> "Site":
+        """The site that a configuration describes."""
+        archs = {*DEFAULT_BOOT_PROGRAMS, *config.dhcp.boot_programs}
+        programs = {int(arch): config.dhcp.boot_program(int(arch)) for arch in archs}
+        return cls(
+            boot_programs={arch: name for arch, name in programs.items() if name},
+            no_work=config.transaction.no_work,
+            http_port=config.http.port,
+            tftp_port=config.tftp.port,
+            mtftp_machines=frozenset(mac.lower().replace("-", ":") for mac in config.dhcp.mtftp_machines),
+        )
+
+    def http_base(self, address: str) -> str:
+        """'http://10.78.0.1', with the port when it is not 80. No slash at the end."""
+        return f"http://{address}" if self.http_port == 80 else f"http://{address}:{self.http_port}"
+
+    def tftp_base(self, address: str) -> str:
+        """'tftp://10.78.0.1', with the port when it is not 69. No slash at the end."""
+        return f"tftp://{address}" if self.tftp_port == 69 else f"tftp://{address}:{self.tftp_port}"
+
+    def http_url(self, address: str, name: str) -> str:
+        """The URL of a served name."""
+        return f"{self.http_base(address)}/{quote(name.lstrip('/'))}"
+
+    def program(self, archs: tuple[int, ...]) -> tuple[int, str] | None:
+        """The first of a client's architecture types that we have a boot program for, and its name."""
+        return next(((arch, self.boot_programs[arch]) for arch in archs if arch in self.boot_programs), None)
