@@ -1,0 +1,187 @@
+"""The image library: everything that can be done with images, over one store directory.
+
+Several processes may use the same directory at once: each import takes a pack of its own, readers see an image from
+the moment that it exists. Methods are synchronous and may be called from any thread; those that take a `progress`
+run as long as the disk is large.
+"""
+
+import difflib
+import re
+from pathlib import Path
+
+from msgspec import Struct
+
+from pxed.errors import NotFoundError, OperatorError, RefusedError
+from pxed.images.chunk import DEFAULT_LEVEL
+from pxed.images.ingest import Ingest
+from pxed.images.manifest import Manifest
+from pxed.images.pipeline import Progress, thread_count
+from pxed.images.reading import DataMaps, ImageData
+from pxed.images.source import open_source
+from pxed.images.store import Store
+
+__all__ = ["Image", "Imported", "Library"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
+_SELECT_IMAGES = (
+    "SELECT i.id, n.name, created, size, sector, label, partitions, chunks, stored_chunks, data_size, source, format "
+    "FROM image i LEFT JOIN name n ON n.image = i.number "
+)
+_ID = re.compile(r"[0-9a-f]{64}")
+_ID_PREFIX = re.compile(r"[0-9a-f]{4,64}")
+
+
+class Image(Struct, frozen=True):
+    """One image under one name. An image with several names is listed once for each, one without any has ""."""
+
+    id: str  # hex BLAKE3 root of its manifest
+    name: str
+    created: float  # seconds since the epoch
+    size: int  # bytes of the disk
+    sector: int  # bytes of its logical sector
+    label: str  # "gpt", "dos" or ""
+    partitions: int
+    chunks: int  # of 1 MiB, zero ones included
+    stored_chunks: int  # of them, those that are not all zero
+    data_size: int  # bytes of their frames: what a machine fetches
+    source: str  # file name that it was imported from
+    format: str  # format of that file
+
+
+Images = list[Image]  # within Library, `list` is a method
+
+
+class Imported(Struct, frozen=True):
+    """What an import did."""
+
+    image: Image
+    new_chunks: int  # chunks that the store did not have before
+    written: int  # bytes that they take
+    replaced: str = ""  # id of the image that had the name before
+
+
+class Library:
+    """The images in one directory, which is made when it does not exist."""
+
+    def __init__(self, directory: str | Path) -> None:
+        self.store = Store(Path(directory))
+        self._maps = DataMaps(self.store)
+
+    def close(self) -> None:
+        """Close the index. Nothing else may be called afterwards."""
+        self.store.close()
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
+    def list(self) -> Images:
+        """All images, by name; those without a name last, oldest first."""
+        return self._images("ORDER BY n.name IS NULL, n.name, i.created")
+
+    def get(self, key: str) -> Image:
+        """The image of a name, an id, or the unique beginning (4 digits or more) of an id.
+
+        Raises NotFoundError, which tells the nearest name, or RefusedError when the beginning is not unique.
+        """
+        found = self._images("WHERE n.name = ?", key)
+        if not found and _ID_PREFIX.fullmatch(key):
+            found = self._images("WHERE i.id >= ? AND i.id < ? ORDER BY i.id, n.name", key, key + "g")
+            if len({image.id for image in found}) > 1:
+                raise RefusedError(f"{key}: {len(found)} images begin like that; give more digits")
+        if not found:
+            near = difflib.get_close_matches(key, [image.name for image in self.list() if image.name], 1, 0.5)
+            raise NotFoundError(f"{key}: there is no such image" + (f"; did you mean {near[0]}?" if near else ""))
+        return found[0]
+
+    def manifest_bytes(self, image_id: str) -> bytes:
+        """The canonical bytes of an image's manifest. `image_id` is the whole id."""
+        self._number(image_id)
+        path = self.store.manifest_path(image_id)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise OperatorError(f"{path}: {error.strerror}: the image store is damaged") from None
+
+    def manifest(self, image_id: str) -> Manifest:
+        """An image's manifest, proved against its id."""
+        return Manifest.decode(self.manifest_bytes(image_id), image_id)
+
+    def layout(self, image_id: str) -> bytes:
+        """The stored length of each stored chunk by ordinal, u32 little-endian."""
+        return self.store.layout(self._number(image_id))
+
+    def data_size(self, image_id: str) -> int:
+        """Bytes of an image's data: the sum of its layout."""
+        return self._maps.get(self._number(image_id)).size
+
+    def open_data(self, image_id: str) -> ImageData:
+        """An image's data, open for ranges until its `close`.
+
+        The first call for an image reads a row for each stored chunk (about a second for each 500 GB of full disk);
+        later ones are answered from memory.
+        """
+        return ImageData(self.store, self._maps.get(self._number(image_id)))
+
+    # -- changing ----------------------------------------------------------------------------------------------------
+
+    def import_image(
+        self,
+        path: str | Path,
+        name: str,
+        progress: Progress | None = None,
+        *,
+        image_format: str | None = None,
+        sector: int | None = None,
+        replace: bool = False,
+        level: int = DEFAULT_LEVEL,
+    ) -> Imported:
+        """Import a disk file under a name.
+
+        `image_format` None: found out; `sector` None: by the GPT, else 512. An image of the same content is not
+        stored twice: it gets one more name. With `replace` the name may be in use: it then means the new image, and
+        the former one stays, by its id. Raises OperatorError and RefusedError with the reason; after any failure
+        there is no image, and the chunks stored so far are used by the next attempt.
+        """
+        self._check_name(name, replace)
+        with self.store.importing():
+            source = open_source(Path(path), image_format, thread_count())
+            try:
+                if sector is not None and (sector not in (512, 4096) or source.size % sector):
+                    raise OperatorError(f"{path}: {source.size} bytes are not a disk with sectors of {sector} bytes")
+                ingest = Ingest(self.store, source, sector, level, progress or _silent)
+                done = ingest.run()
+            finally:
+                source.close()
+            former = self._check_name(name, replace)  # again: another import may have taken it meanwhile
+            image_id = ingest.commit(done.manifest, name, replace)
+        image = next(image for image in self._images("WHERE i.id = ?", image_id) if image.name == name)
+        return Imported(image, done.new, done.written, former if former != image_id else "")
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _images(self, where: str, *values: str) -> Images:
+        rows = self.store.rows(_SELECT_IMAGES + where, *values)
+        return [Image(row[0], row[1] or "", *row[2:]) for row in rows]
+
+    def _number(self, image_id: str) -> int:
+        found = self.store.row("SELECT number FROM image WHERE id = ?", image_id)
+        if found is None:
+            raise NotFoundError(f"{image_id}: there is no such image")
+        return int(found[0])
+
+    def _check_name(self, name: str, replace: bool) -> str:
+        """The id of the image that has the name, or ""; RefusedError when the name cannot be given."""
+        if not _NAME.fullmatch(name) or _ID.fullmatch(name):
+            raise RefusedError(
+                f"{name}: not a name for an image; a name is 1 to 128 letters, digits and . _ + -, "
+                "begins with a letter or digit and does not look like an image id"
+            )
+        found = self.store.row("SELECT i.id FROM name n JOIN image i ON i.number = n.image WHERE n.name = ?", name)
+        if found is not None and not replace:
+            raise RefusedError(
+                f"{name}: there is an image of this name already; say --replace to give it to the new one"
+            )
+        return str(found[0]) if found else ""
+
+
+def _silent(_done: int, _total: int, _stored: int) -> None:
+    """No progress is wanted."""
