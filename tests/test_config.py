@@ -185,8 +185,8 @@ MISTAKES = {
         'f.toml:5: key `tftp.root`: expected an absolute path; got "srv"',
     ),
     "socket path too long": (
-        MINIMAL.replace("state_dir = ", 'socket = "/' + "s" * 107 + '"\nstate_dir = '),
-        "f.toml:3: key `server.socket`: expected an absolute path of at most 107 bytes; got a path of 108 bytes",
+        MINIMAL.replace("state_dir = ", 'socket = "/' + "s" * 100 + '"\nstate_dir = '),
+        "f.toml:3: key `server.socket`: expected an absolute path of at most 100 bytes; got a path of 101 bytes",
     ),
     "architecture is no number": (
         MINIMAL + '[dhcp]\nboot_programs = { efi = "x.efi" }\n',

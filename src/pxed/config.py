@@ -145,8 +145,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
 Key = tuple[str, ...]  # a key's way from the top: ("server", "address")
 
-# sun_path of a unix socket address holds 108 bytes, the final NUL included (unix(7)).
-SOCKET_PATH_BYTES = 107
+# The address of a unix socket holds 107 bytes of path (unix(7)); the server needs a few for a name beside it.
+SOCKET_PATH_BYTES = 100
 
 
 def load(path: Path) -> Config:
