@@ -16,11 +16,13 @@ from pxed.images.chunk import DEFAULT_LEVEL
 from pxed.images.ingest import Ingest
 from pxed.images.manifest import Manifest
 from pxed.images.pipeline import Progress, thread_count
+from pxed.images.proving import Verified, export, read_manifest_bytes, verify
 from pxed.images.reading import DataMaps, ImageData
+from pxed.images.reclaim import reclaim
 from pxed.images.source import open_source
 from pxed.images.store import Store
 
-__all__ = ["Image", "Imported", "Library"]
+__all__ = ["Image", "Imported", "Library", "Removed"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 _SELECT_IMAGES = (
@@ -60,6 +62,14 @@ class Imported(Struct, frozen=True):
     replaced: str = ""  # id of the image that had the name before
 
 
+class Removed(Struct, frozen=True):
+    """What a removal did."""
+
+    id: str  # of the image
+    names: tuple[str, ...]  # that it still has; without any it is gone
+    freed: int | None  # bytes given back; None: an import runs, the next removal gives them back
+
+
 class Library:
     """The images in one directory, which is made when it does not exist."""
 
@@ -95,14 +105,10 @@ class Library:
     def manifest_bytes(self, image_id: str) -> bytes:
         """The canonical bytes of an image's manifest. `image_id` is the whole id."""
         self._number(image_id)
-        path = self.store.manifest_path(image_id)
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise OperatorError(f"{path}: {error.strerror}: the image store is damaged") from None
+        return read_manifest_bytes(self.store, image_id)
 
     def manifest(self, image_id: str) -> Manifest:
-        """An image's manifest, proved against its id."""
+        """An image's manifest, proved against its id. Raises ManifestError when it is damaged."""
         return Manifest.decode(self.manifest_bytes(image_id), image_id)
 
     def layout(self, image_id: str) -> bytes:
@@ -155,6 +161,40 @@ class Library:
             image_id = ingest.commit(done.manifest, name, replace)
         image = next(image for image in self._images("WHERE i.id = ?", image_id) if image.name == name)
         return Imported(image, done.new, done.written, former if former != image_id else "")
+
+    def remove(self, key: str) -> Removed:
+        """Remove a name; with its last name, or named by its id, the image goes too, and its space is given back."""
+        image = self.get(key)
+        with self.store.transaction() as db:
+            number = self._number(image.id)
+            if image.name == key:
+                db.execute("DELETE FROM name WHERE name = ?", (key,))
+            else:
+                db.execute("DELETE FROM name WHERE image = ?", (number,))
+            left = tuple(row[0] for row in db.execute("SELECT name FROM name WHERE image = ? ORDER BY 1", (number,)))
+            if not left:
+                db.execute("DELETE FROM image_chunk WHERE image = ?", (number,))
+                db.execute("DELETE FROM image WHERE number = ?", (number,))
+        return Removed(image.id, left, 0 if left else reclaim(self.store))
+
+    def reclaim(self) -> int | None:
+        """Give back the space that no image needs: the bytes freed, or None when an import runs."""
+        return reclaim(self.store)
+
+    # -- reading back ------------------------------------------------------------------------------------------------
+
+    def verify(self, key: str | None = None, progress: Progress | None = None) -> Verified:
+        """Prove every stored chunk and the manifest of one image, or of all. Damage is in the answer, not raised."""
+        chosen = [self.get(key)] if key is not None else [*{image.id: image for image in self.list()}.values()]
+        with self.store.importing():
+            images = [(self._number(image.id), image.id, image.name) for image in chosen]
+            return verify(self.store, images, key is None, progress or _silent)
+
+    def export(self, key: str, path: str | Path, progress: Progress | None = None, *, replace: bool = False) -> None:
+        """Write an image to a sparse raw file. Raises RefusedError when it exists, unless `replace`."""
+        image = self.get(key)
+        with self.store.importing():
+            export(self.store, self._number(image.id), image.id, Path(path), replace, progress or _silent)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

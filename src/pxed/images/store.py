@@ -17,6 +17,7 @@ Rules that keep it whole when a process dies at any point:
 """
 
 import fcntl
+import json
 import os
 import sqlite3
 import sys
@@ -31,7 +32,7 @@ from msgspec import Struct
 
 from pxed.errors import InternalError, OperatorError
 
-__all__ = ["PACK_LIMIT", "PackWriter", "Place", "Store"]
+__all__ = ["PACK_LIMIT", "PackWriter", "Place", "Store", "sync_directory"]
 
 PACK_LIMIT = 1 << 30
 """A pack that has grown past this gets no more frames. Small enough to be rewritten when most of it is dead, large
@@ -118,16 +119,19 @@ class Store:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA foreign_keys = ON")
-        with self.transaction():
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                for statement in _SCHEMA.split(";"):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            elif version != SCHEMA_VERSION:
-                raise OperatorError(
-                    f"{self.directory}: the image store is of version {version}, this pxed knows {SCHEMA_VERSION}"
-                )
+        if self._version() == 0:
+            with self.transaction() as db:
+                if self._version() == 0:  # nobody else made it meanwhile
+                    for statement in _SCHEMA.split(";"):
+                        db.execute(statement)
+                    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        if self._version() != SCHEMA_VERSION:
+            raise OperatorError(
+                f"{self.directory}: the image store is of version {self._version()}, this pxed knows {SCHEMA_VERSION}"
+            )
+
+    def _version(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     def close(self) -> None:
         """Close the index."""
@@ -149,19 +153,23 @@ class Store:
                     if self._db.in_transaction:
                         self._db.execute("ROLLBACK")
                     raise
-            except sqlite3.OperationalError as error:
+            except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
+                if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
+                    raise  # a mistake of ours
                 raise OperatorError(f"{self.directory}/index.sqlite: cannot be written: {error}") from None
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """All rows of a query."""
         with self._lock:
-            return self._db.execute(statement, values).fetchall()
+            try:
+                return self._db.execute(statement, values).fetchall()
+            except sqlite3.OperationalError as error:
+                raise OperatorError(f"{self.directory}/index.sqlite: cannot be read: {error}") from None
 
     def row(self, statement: str, *values: Any) -> tuple[Any, ...] | None:
         """The first row of a query, or None."""
-        with self._lock:
-            found = self._db.execute(statement, values).fetchone()
-            return tuple(found) if found is not None else None
+        found = self.rows(statement, *values)
+        return found[0] if found else None
 
     def state(self, digest: bytes) -> str:
         """ "present", "bad" (its bytes were found damaged) or "absent": is a chunk stored?"""
@@ -176,11 +184,27 @@ class Store:
             image,
         )
 
-    def all_places(self) -> list[Place]:
-        """Every chunk of the store, in the order in which they lie in the packs."""
+    def pack_places(self, pack: int) -> list[Place]:
+        """Every chunk in a pack, in the order in which they lie there."""
         return self._places(
-            "SELECT id, hash, pack, offset, stored, length, bad FROM chunk ORDER BY pack, offset",
+            "SELECT id, hash, pack, offset, stored, length, bad FROM chunk WHERE pack = ? ORDER BY offset", pack
         )
+
+    def packs(self) -> list[int]:
+        """The ids of all packs."""
+        return [row[0] for row in self.rows("SELECT id FROM pack ORDER BY id")]
+
+    def stored_bytes(self, images: list[int] | None) -> int:
+        """Bytes that the frames of these images (by number) take, shared ones once; of the whole store for None."""
+        if images is None:
+            found = self.row("SELECT coalesce(sum(stored), 0) FROM chunk")
+        else:
+            found = self.row(
+                "SELECT coalesce(sum(stored), 0) FROM chunk WHERE id IN (SELECT chunk FROM image_chunk "
+                "WHERE image IN (SELECT value FROM json_each(?)))",
+                json.dumps(images),
+            )
+        return int(found[0]) if found else 0
 
     def _places(self, statement: str, *values: Any) -> list[Place]:
         return [Place(*row) for row in self.rows(statement, *values)]
@@ -235,7 +259,7 @@ class Store:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise OperatorError(f"{path}: cannot be written: {error.strerror}") from None
@@ -369,14 +393,14 @@ class PackWriter:
             os.close(descriptor)
             return False
         os.ftruncate(descriptor, found[0])
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
         self._fd, self._pack = descriptor, pack
         self._end = self._committed = int(found[0])
         return True
 
 
-def _sync_directory(path: Path) -> None:
-    """Make a new name in a directory survive a power cut."""
+def sync_directory(path: Path) -> None:
+    """Make new names in a directory survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
