@@ -33,7 +33,9 @@ def image() -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--name", required=True, help="The image's name.")
 @click.option("--format", "image_format", type=click.Choice(FORMATS), help="The file's format; found out if not given.")
-@click.option("--sector-size", type=click.Choice(["512", "4096"]), help="Of the disk; by its GPT if not given, else 512.")
+@click.option(
+    "--sector-size", type=click.Choice(["512", "4096"]), help="Of the disk; by its GPT if not given, else 512."
+)
 @click.option("--level", type=click.IntRange(1, 19), default=DEFAULT_LEVEL, show_default=True, help="zstd level.")
 @click.option("--replace", is_flag=True, help="The name may be in use: it then means the new image.")
 @output.json_option
@@ -89,7 +91,14 @@ def list_(context: Context, as_json: bool) -> None:
     output.table(
         ("name", "id", "disk", "stored", "table", "imported"),
         [
-            (one.name, one.id[:12], output.size(one.size), output.size(one.data_size), _table(one), output.when(one.created))
+            (
+                one.name,
+                one.id[:12],
+                output.size(one.size),
+                output.size(one.data_size),
+                _table(one),
+                output.when(one.created),
+            )
             for one in images
         ],
         empty="There is no image; `pxed image import FILE --name NAME` makes one.",

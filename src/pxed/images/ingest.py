@@ -52,7 +52,7 @@ class Ingest:
         """Store the chunks and return the manifest. The image itself is not committed: see `commit`."""
         size = self._source.size
         indexes, names = array("I"), bytearray()
-        new = written = 0
+        done = new = written = 0
         writer = PackWriter(self._store)
         try:
             for piece in ordered(self._examine, self._source.chunk_indexes(), thread_count()):
@@ -63,7 +63,8 @@ class Ingest:
                         writer.add(piece.digest, piece.frame, self._length(piece.index))
                         new += 1
                         written += len(piece.frame)
-                self._progress(min((piece.index + 1) * CHUNK, size), size, written)
+                done = min((piece.index + 1) * CHUNK, size)
+                self._progress(done, size, written)
         finally:
             # Also when it fails: what was read is of use to the next attempt.
             try:
@@ -71,7 +72,8 @@ class Ingest:
             finally:
                 writer.close()
         self._source.check_unchanged()
-        self._progress(size, size, written)
+        if done < size:  # the disk's end is a hole
+            self._progress(size, size, written)
         table = read_table(self._read, size, self._sector)
         return Ingested(Manifest.build(size, self._sector, table, indexes, bytes(names)), new, written)
 

@@ -71,7 +71,8 @@ def verify(store: Store, images: list[tuple[int, str, str]], everything: bool, p
             if bool(reason) != bool(place.bad):
                 store.mark_bad([place.chunk], bool(reason))
             progress(min(stored, total), total, stored)
-    progress(total, total, stored)
+    if stored == 0:
+        progress(0, 0, 0)
     found = [_examine(store, number, image_id, name, bad) for number, image_id, name in images]
     return Verified(len(images), chunks, stored, tuple(image for image in found if image is not None))
 
@@ -142,7 +143,7 @@ def export(store: Store, number: int, image_id: str, path: Path, replace: bool, 
 
 def _write_chunks(store: Store, number: int, manifest: Manifest, descriptor: int, progress: Progress) -> None:
     tools = Tools()
-    stored = 0
+    done = stored = 0
     with Packs(store) as packs:
 
         def write(item: tuple[int, Place]) -> tuple[int, int]:
@@ -162,5 +163,7 @@ def _write_chunks(store: Store, number: int, manifest: Manifest, descriptor: int
         pairs = zip(manifest.indexes(), store.places(number), strict=True)
         for index, length in ordered(write, pairs, thread_count()):
             stored += length
-            progress(min((index + 1) * CHUNK, manifest.size), manifest.size, stored)
-    progress(manifest.size, manifest.size, stored)
+            done = min((index + 1) * CHUNK, manifest.size)
+            progress(done, manifest.size, stored)
+    if done < manifest.size:  # the disk's end is zero
+        progress(manifest.size, manifest.size, stored)
