@@ -105,6 +105,10 @@ ERRORS = {
         *(400, "Object contains unknown field `colour`"),
     ),
     "wrong type": ("POST", "/machines", {"mac": 3}, 400, "mac: Expected `str`, got `int`"),
+    "name that no URL could hold": (
+        *("POST", "/machines", {"mac": MAC, "name": "a/b"}),
+        *(400, "name: Expected `str` matching regex '^[^/]*$'"),
+    ),
     "machine without an identity": ("POST", "/machines", {}, 400, "A machine needs a MAC, a UUID or a serial."),
 }
 

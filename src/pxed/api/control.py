@@ -7,9 +7,9 @@ found by id, MAC in any usual writing, SMBIOS UUID or name; an image by id or na
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Annotated, Protocol
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from pxed.types import Event, Job, Machine
 
@@ -24,7 +24,7 @@ class NewMachine(Struct, frozen=True, forbid_unknown_fields=True):
     serial: str = ""
     manufacturer: str = ""
     product: str = ""
-    name: str = ""
+    name: Annotated[str, Meta(pattern="^[^/]*$")] = ""  # a slash would end the name in a URL
 
 
 class NewJob(Struct, frozen=True, forbid_unknown_fields=True):
