@@ -1,0 +1,1 @@
+"""Alembic's migrations, run by `pxed.store.store.migrate` when a database is opened."""

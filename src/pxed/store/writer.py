@@ -1,0 +1,159 @@
+"""Writing to the database behind the server's back, and at once where an answer waits for it.
+
+Two ways in:
+
+- `commit(batch, apply)`: an answer waits. It returns when the batch is on the disk and `apply` was called; it raises
+  when the batch could not be saved, and then nothing happened. Commits that come while one is being written go
+  together into the next transaction, so hundreds of machines that claim at once share a few disk flushes.
+- `wake()`: memory has moved and can be saved when convenient; `collect` gives what. While the database cannot be
+  written, that stays in memory and is tried again with growing pauses.
+
+A commit's records may not be older than what `collect` gives for the same ids; `apply` is called in the moment of
+success, before anything else is collected, so that a later collection never holds the state before the commit.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from pxed.errors import OperatorError, PxedError
+from pxed.store.records import Batch
+from pxed.store.store import Store
+
+__all__ = ["Writer"]
+
+log = logging.getLogger(__name__)
+
+# Seconds that background changes may wait for company; a person does not notice, the disk does.
+DELAY = 0.2
+RETRY_FIRST = 1.0  # pause after the first failure; doubles up to RETRY_MOST
+RETRY_MOST = 15.0
+
+
+class _Commit(Struct):
+    batch: Batch
+    apply: Callable[[], None]
+    done: asyncio.Future[None]
+
+
+class Writer:
+    """The only writer of a Store; a task of its own."""
+
+    def __init__(self, store: Store, collect: Callable[[], Batch], put_back: Callable[[Batch], None]) -> None:
+        """`put_back` gets what `collect` gave when it could not be saved."""
+        self._store = store
+        self._collect = collect
+        self._put_back = put_back
+        self._commits: list[_Commit] = []
+        self._wanted = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._pause = 0.0
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+        self.error = ""  # why the last write failed, a sentence; empty when it did not
+
+    def start(self) -> None:
+        """Begin, in the running loop."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="pxed-writer")
+
+    async def commit(self, batch: Batch, apply: Callable[[], None]) -> None:
+        """Save a batch, then `apply`. Raises OperatorError when it cannot be saved; then nothing was changed."""
+        if self._stopping:
+            raise OperatorError("The server is stopping; ask again when it runs.")
+        done = asyncio.get_running_loop().create_future()
+        self._commits.append(_Commit(batch, apply, done))
+        self._wanted.set()
+        await done
+
+    def wake(self, *, soon: bool = False) -> None:
+        """There is something to collect: within DELAY, or at once if `soon`."""
+        if soon and not self._pause:
+            self._wanted.set()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._pause or DELAY, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._wanted.set()
+
+    async def close(self) -> None:
+        """Save what there is and stop. What cannot be saved now is lost, and logged."""
+        self._stopping = True
+        self._wanted.set()
+        if self._task is not None:
+            await self._task
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _run(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            last = self._stopping
+            await self._write()
+            if last:
+                return
+
+    async def _write(self) -> None:
+        commits, self._commits = self._commits, []
+        background = self._collect()
+        together = Batch()
+        together.update(background)
+        for one in commits:
+            together.update(one.batch)
+        if not together:
+            for one in commits:
+                self._succeed(one)
+            return
+        try:
+            await self._store.save(together)
+        except PxedError as error:
+            self._failed(background, error)
+            for one in commits:
+                await self._alone(one)
+            return
+        for one in commits:
+            self._succeed(one)
+        self._worked()
+
+    async def _alone(self, one: _Commit) -> None:
+        """A commit whose company failed gets a try of its own: it may need less room, or not be to blame."""
+        try:
+            await self._store.save(one.batch)
+        except PxedError as error:
+            if not one.done.done():
+                one.done.set_exception(error)
+        else:
+            self._succeed(one)
+
+    @staticmethod
+    def _succeed(one: _Commit) -> None:
+        try:
+            one.apply()
+        except Exception as error:  # a bug of ours; whoever waits shall hear of it, and the next commits go on
+            log.exception("A change that is saved could not be taken over.")
+            if not one.done.done():
+                one.done.set_exception(error)
+        else:
+            if not one.done.done():
+                one.done.set_result(None)
+
+    def _failed(self, background: Batch, error: PxedError) -> None:
+        if str(error) != self.error:
+            level = logging.ERROR if isinstance(error, OperatorError) else logging.CRITICAL
+            log.log(level, "%s Booting and running jobs go on from memory.", error)
+        self.error = str(error)
+        self._put_back(background)
+        self._pause = min(RETRY_MOST, self._pause * 2 or RETRY_FIRST)
+        if self._stopping:
+            log.error("Not saved at the end: %d machines, %d jobs.", len(background.machines), len(background.jobs))
+        else:
+            self.wake()
+
+    def _worked(self) -> None:
+        if self.error:
+            log.warning("The database can be written again.")
+        self.error, self._pause = "", 0.0
