@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = (
     ("__main__",),
     ("cli",),
-    ("app", "bench"),
+    ("app", "control", "bench"),
     ("service", "api"),
     ("net", "store", "images", "environment", "agent"),
     ("boot", "work"),
@@ -64,7 +64,7 @@ def violations(layer: str, stem: str, imports: set[str]) -> list[str]:
         top, _, rest = name.partition(".")
         target = rest.split(".")[0] if top == "pxed" else None
         if target in RANK and target != layer:
-            allowed = RANK[target] < RANK[layer] or {layer, target} <= LOWEST
+            allowed = RANK[target] < RANK[layer] or {layer, target} <= LOWEST or (layer, target) == ("app", "control")
             if layer == "agent":
                 allowed = target in AGENT_MAY_IMPORT
             if not allowed:

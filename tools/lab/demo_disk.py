@@ -40,7 +40,7 @@ _INITRAMFS_INIT = """\
 /bin/busybox mount -t proc proc /proc
 for module in /modules/*.ko; do /bin/busybox insmod $module; done
 tries=0
-until /bin/busybox mount -t ext4 $(/bin/busybox findfs LABEL=pxed-root) /root 2>/dev/null; do
+until /bin/busybox mount -t ext4 -o ro,noload $(/bin/busybox findfs LABEL=pxed-root) /root 2>/dev/null; do
   tries=$((tries + 1)); [ $tries -gt 50 ] && echo "no root file system" && /bin/busybox poweroff -f
   /bin/busybox sleep 0.1
 done

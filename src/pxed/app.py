@@ -1,0 +1,214 @@
+"""The composition root: a configuration becomes a running server. The only module that knows everything."""
+
+import asyncio
+import os
+import pwd
+import resource
+import signal
+import time
+from pathlib import Path
+
+import structlog
+from msgspec.structs import asdict, fields
+
+from pxed import boot, log
+from pxed.api.control import Reloaded, ServiceStatus
+from pxed.api.server import ApiServer
+from pxed.config import Config, load
+from pxed.control import ServerControl
+from pxed.errors import OperatorError
+from pxed.images.library import Library
+from pxed.net.interfaces import Interfaces
+from pxed.service.dhcp import DhcpService
+from pxed.service.http import MachineHttp
+from pxed.service.names import Names
+from pxed.service.peers import Peers
+from pxed.service.tftp import TftpService
+from pxed.service.transactions import Transactions
+
+__all__ = ["Server", "run"]
+
+TICK = 1.0  # seconds between two looks at the jobs' deadlines
+STOP_GRACE = 5.0  # seconds that responses in progress get at a stop; agents resume where they are cut off
+
+# A descriptor per HTTP connection and per file in transfer; the soft limit of a login shell is 1024.
+DESCRIPTORS = 65536
+
+# What a reload takes over; every other key needs a restart, and the reload says so.
+RELOADED = ("log", "transaction", "jobs", "environment", "dhcp.boot_programs", "dhcp.boot_program_dir", "dhcp.mtftp_machines")
+
+
+class Server:
+    """Everything that runs. `Server.open` binds, `start` answers, `stop` ends in order."""
+
+    def __init__(self, config: Config, config_path: Path, transactions: Transactions) -> None:
+        self.config = config
+        self._path = config_path
+        self._log = structlog.get_logger("pxed")
+        addresses = config.server.addresses
+        self.transactions = transactions
+        self.library = Library(config.images_dir)
+        self._interfaces = Interfaces(addresses)
+        peers = Peers()
+        self._names = Names(config, transactions, peers, self._interfaces.toward)
+        site = boot.Site.from_config(config)
+        self._dhcp = DhcpService(self._interfaces, config.dhcp.same_host_dhcp, site, transactions, peers)
+        self._http = MachineHttp(addresses, config.http.port, self._names, transactions, self.library)
+        self._tftp = TftpService(addresses, config.tftp.port, self._names)
+        self.control = ServerControl(
+            addresses,
+            transactions,
+            self.library,
+            services=self._services,
+            counters=self._counters,
+            warnings=self._warnings,
+            reread=self.reload,
+        )
+        self._api = ApiServer(self.control, config.server.socket)
+        self._ticker: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, config: Config, config_path: Path) -> "Server":
+        """Open the database and bind every port. Raises OperatorError, and nothing stays open."""
+        _raise_descriptor_limit()
+        _make_state_dir(Path(config.server.state_dir))
+        server = cls(config, config_path, await Transactions.open(config))
+        try:
+            server._interfaces.refresh()
+            if config.dhcp.enabled:
+                server._dhcp.open()
+            server._http.open()
+            server._tftp.open()
+            await server._api.start()
+            _drop_privileges(config)
+        except BaseException:
+            await server.stop()
+            raise
+        return server
+
+    def start(self) -> None:
+        """Begin to answer."""
+        if self.config.dhcp.enabled:
+            self._dhcp.start()
+        self._http.start()
+        self._tftp.start()
+        self._ticker = asyncio.get_running_loop().create_task(self._tick())
+
+    async def stop(self) -> None:
+        """Stop answering, let responses in progress end, save everything. Safe after a failed `open`."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+        self._dhcp.close()
+        await self._tftp.stop()
+        await self._http.stop(STOP_GRACE)
+        await self._api.stop()
+        await self.transactions.close()
+        self.library.close()
+
+    def reload(self) -> Reloaded:
+        """Read the configuration again; running transfers do not notice. Raises ConfigError and changes nothing."""
+        new = load(self._path)
+        changed = _changed_keys(self.config, new)
+        restart = tuple(key for key in changed if not key.startswith(RELOADED))
+        self.config = new
+        log.set_up(new.log.level, new.log.format)
+        self.transactions.configure(new)
+        self._names.configure(new)
+        self._dhcp.site = boot.Site.from_config(new)
+        self._log.info("configuration read again", changed=list(changed), needs_restart=list(restart))
+        return Reloaded(changed=changed, restart=restart)
+
+    async def _tick(self) -> None:
+        while True:
+            self.transactions.tick(time.time())
+            await asyncio.sleep(TICK)
+
+    def _services(self) -> tuple[ServiceStatus, ...]:
+        config = self.config
+        where = ", ".join(config.server.addresses)
+        beside = "beside another daemon on this host" if config.dhcp.same_host_dhcp else "ports 67 and 4011"
+        return (
+            ServiceStatus("proxyDHCP", "running" if config.dhcp.enabled else "off", f"{where}, {beside}"),
+            ServiceStatus("TFTP", "running", f"{where}, port {config.tftp.port}"),
+            ServiceStatus("boot HTTP", "running", f"{where}, port {config.http.port}"),
+            ServiceStatus("admin API", "running", config.server.socket),
+        )
+
+    def _counters(self) -> dict[str, int]:
+        parts = {"dhcp": self._dhcp.statistics, "tftp": self._tftp.statistics, "http": self._http.statistics}
+        return {f"{part}.{name}": value for part, figures in parts.items() for name, value in figures.items()}
+
+    def _warnings(self) -> tuple[str, ...]:
+        missing = self._names.environment_missing()
+        return (missing[0].upper() + missing[1:],) if missing else ()
+
+
+async def run(config: Config, config_path: Path) -> None:
+    """Serve until SIGTERM or SIGINT; SIGHUP reloads. Says on stdout, in one line, when it is ready."""
+    log.set_up(config.log.level, config.log.format)
+    logger = structlog.get_logger("pxed")
+    server = await Server.open(config, config_path)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, _reload, server)
+    try:
+        server.start()
+        for warning in server._warnings():
+            logger.warning(warning)
+        print(f"pxed is ready on {', '.join(config.server.addresses)}; admin socket {config.server.socket}", flush=True)
+        await stop.wait()
+        logger.info("stopping")
+    finally:
+        await server.stop()
+
+
+def _reload(server: Server) -> None:
+    """SIGHUP: a mistake in the file is told, and the old configuration stays."""
+    try:
+        server.reload()
+    except OperatorError as error:
+        structlog.get_logger("pxed").error("configuration not taken over", error=str(error))
+
+
+def _changed_keys(old: Config, new: Config) -> tuple[str, ...]:
+    """The keys that differ, as 'section.key'."""
+    return tuple(
+        f"{section.name}.{key}"
+        for section in fields(Config)
+        for key, value in asdict(getattr(old, section.name)).items()
+        if value != getattr(getattr(new, section.name), key)
+    )
+
+
+def _make_state_dir(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise OperatorError(f"server.state_dir {path} cannot be made: {error.strerror}") from error
+
+
+def _raise_descriptor_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _drop_privileges(config: Config) -> None:
+    """Become `server.user`, who must own what the server writes."""
+    if not config.server.user:
+        return
+    try:
+        entry = pwd.getpwnam(config.server.user)
+    except KeyError:
+        raise OperatorError(f"server.user {config.server.user}: there is no such user on this host") from None
+    for root, names, files in os.walk(config.server.state_dir):
+        for name in (".", *names, *files):
+            os.chown(os.path.join(root, name), entry.pw_uid, entry.pw_gid, follow_symlinks=False)  # noqa: PTH118
+    os.chown(config.server.socket, entry.pw_uid, entry.pw_gid)
+    os.initgroups(entry.pw_name, entry.pw_gid)
+    os.setgid(entry.pw_gid)
+    os.setuid(entry.pw_uid)
+
+

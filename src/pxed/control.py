@@ -1,0 +1,156 @@
+"""The running server as its administrators see it: what the API asks for, answered by the services."""
+
+import asyncio
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from pxed.api.control import Image, NewJob, NewMachine, Reloaded, ServiceStatus, Status
+from pxed.errors import OperatorError, RefusedError
+from pxed.images.library import Image as StoredImage
+from pxed.images.library import Library
+from pxed.service.transactions import Transactions
+from pxed.types import Event, Job, Machine
+
+__all__ = ["ServerControl"]
+
+
+class ServerControl:
+    """Implements `pxed.api.control.Control`.
+
+    `services` tells each service's state, `counters` their figures, `warnings` what to look at; `reread` reloads the configuration.
+    """
+
+    def __init__(
+        self,
+        addresses: tuple[str, ...],
+        transactions: Transactions,
+        library: Library,
+        *,
+        services: Callable[[], tuple[ServiceStatus, ...]],
+        counters: Callable[[], dict[str, int]],
+        warnings: Callable[[], tuple[str, ...]],
+        reread: Callable[[], Reloaded],
+    ) -> None:
+        self._addresses = addresses
+        self._transactions = transactions
+        self._library = library
+        self._services = services
+        self._counters = counters
+        self._warnings = warnings
+        self._reread = reread
+        self._started = time.time()
+
+    async def status(self) -> Status:
+        """The server at a glance."""
+        trouble = (self._transactions.trouble,) if self._transactions.trouble else ()
+        return Status(
+            version=version("pxed"),
+            pid=os.getpid(),
+            started=self._started,
+            addresses=self._addresses,
+            machines=len(self._transactions.machines()),
+            jobs=dict(Counter(job.state.value for job in self._transactions.jobs())),
+            services=self._services(),
+            counters=self._counters(),
+            warnings=(*trouble, *self._warnings()),
+        )
+
+    async def reload(self) -> Reloaded:
+        """Read the configuration again."""
+        return self._reread()
+
+    async def machines(self) -> list[Machine]:
+        """All machines."""
+        return self._transactions.machines()
+
+    async def machine(self, key: str) -> Machine:
+        """One machine."""
+        return self._transactions.find_machine(key)
+
+    async def add_machine(self, new: NewMachine) -> Machine:
+        """Record a machine."""
+        return await self._transactions.add_machine(
+            mac=new.mac,
+            uuid=new.uuid,
+            serial=new.serial,
+            manufacturer=new.manufacturer,
+            product=new.product,
+            name=new.name,
+        )
+
+    async def remove_machine(self, key: str) -> None:
+        """Forget a machine."""
+        await self._transactions.remove_machine(key)
+
+    async def timeline(self, key: str) -> list[Event]:
+        """A machine's timeline: the whole of it, or what memory holds while the database cannot be read."""
+        machine = self._transactions.find_machine(key)
+        try:
+            return await self._transactions.history(machine.id)
+        except OperatorError:
+            return self._transactions.timeline(machine.id)
+
+    async def jobs(self) -> list[Job]:
+        """All jobs."""
+        return self._transactions.jobs()
+
+    async def job(self, job_id: int) -> Job:
+        """One job."""
+        return self._transactions.job(job_id)
+
+    async def create_job(self, new: NewJob) -> Job:
+        """Make a job."""
+        image = await asyncio.to_thread(self._library.get, new.image)
+        return await self._transactions.create_job(
+            self._transactions.find_machine(new.machine), image.id, image.name or image.id[:12], debug=new.debug
+        )
+
+    async def cancel_job(self, job_id: int) -> Job:
+        """Cancel a job."""
+        return await self._transactions.cancel_job(job_id)
+
+    async def retry_job(self, job_id: int) -> Job:
+        """Try a job again."""
+        job = self._transactions.job(job_id)
+        await asyncio.to_thread(self._library.get, job.image)  # says so when the image is gone
+        return await self._transactions.retry_job(job_id)
+
+    async def images(self) -> list[Image]:
+        """All images."""
+        return [self._image(image) for image in await asyncio.to_thread(self._library.list)]
+
+    async def image(self, key: str) -> Image:
+        """One image."""
+        return self._image(await asyncio.to_thread(self._library.get, key))
+
+    async def remove_image(self, key: str) -> None:
+        """Delete an image that no unfinished job wants."""
+        image = await asyncio.to_thread(self._library.get, key)
+        wanted = self._transactions.jobs_wanting(image.id)
+        if wanted:
+            numbers = ", ".join(str(job.id) for job in wanted[:10]) + (" ..." if len(wanted) > 10 else "")
+            raise RefusedError(
+                f"{image.name or image.id} is wanted by {len(wanted)} unfinished "
+                f"{'job' if len(wanted) == 1 else 'jobs'} ({numbers}): cancel them first."
+            )
+        await asyncio.to_thread(self._library.remove, key)
+
+    @asynccontextmanager
+    async def changes(self) -> AsyncIterator[AsyncIterator[Event | Job]]:
+        """Everything that happens from now on."""
+        with self._transactions.subscribe() as subscription:
+            yield subscription
+
+    def _image(self, image: StoredImage) -> Image:
+        return Image(
+            id=image.id,
+            name=image.name,
+            size=image.size,
+            stored=image.data_size,
+            created=image.created,
+            jobs=len(self._transactions.jobs_wanting(image.id)),
+        )
