@@ -48,7 +48,7 @@ class Machine:
         if hardware.firmware == "uefi" and not self._nvram.exists():
             shutil.copyfile(OVMF_VARS, self._nvram)
         self._segment = segment
-        self._tap = segment.tap()
+        self.tap = segment.tap()
         self._process: subprocess.Popen[bytes] | None = None
 
     def power_on(self) -> None:
@@ -121,7 +121,7 @@ class Machine:
             "-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio",
             "-uuid", hardware.uuid,
             "-smbios", f"type=1,manufacturer=pxed,product=lab,serial={hardware.serial},uuid={hardware.uuid}",
-            "-netdev", f"tap,id=net,ifname={self._tap},script=no,downscript=no",
+            "-netdev", f"tap,id=net,ifname={self.tap},script=no,downscript=no",
             "-drive", f"file={hardware.disk},if=none,id=disk,format=raw,cache=unsafe,discard=unmap",
             "-device", "virtio-rng-pci",
         ]  # fmt: skip

@@ -4,6 +4,8 @@ import json
 import subprocess
 from pathlib import Path
 
+import httpx
+
 from lab.environment import PXED
 from lab.network import Namespace
 from lab.proc import spawn, stop
@@ -88,6 +90,12 @@ class Server:
     def json(self, *argv: str) -> object:
         """Run a listing with --json; what it says."""
         return json.loads(self.pxed(*argv, "--json"))
+
+    def json_counters(self) -> dict[str, int]:
+        """The server's counters."""
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.socket)), base_url="http://pxed") as client:
+            counters: dict[str, int] = client.get("/status").raise_for_status().json()["counters"]
+        return counters
 
     def tail(self, count: int = 40) -> str:
         """The last lines of its log."""
