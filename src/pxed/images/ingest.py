@@ -11,10 +11,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from pxed.errors import InternalError
+from pxed.errors import InternalError, OperatorError
 from pxed.images.chunk import CHUNK, digest_of, is_zero
-from pxed.images.manifest import Manifest
-from pxed.images.partitions import detect_sector, read_table
+from pxed.images.manifest import Manifest, PartitionTable
+from pxed.images.partitions import detect_sector, read_table, stated_size
 from pxed.images.pipeline import Progress, Tools, ordered, thread_count
 from pxed.images.source import Source
 from pxed.images.store import PackWriter, Store
@@ -51,6 +51,7 @@ class Ingest:
     def run(self) -> Ingested:
         """Store the chunks and return the manifest. The image itself is not committed: see `commit`."""
         size = self._source.size
+        table = self._read_table()
         indexes, names = array("I"), bytearray()
         done = new = written = 0
         writer = PackWriter(self._store)
@@ -74,7 +75,6 @@ class Ingest:
         self._source.check_unchanged()
         if done < size:  # the disk's end is a hole
             self._progress(size, size, written)
-        table = read_table(self._read, size, self._sector)
         return Ingested(Manifest.build(size, self._sector, table, indexes, bytes(names)), new, written)
 
     def commit(self, manifest: Manifest, name: str, replace: bool) -> str:
@@ -113,6 +113,17 @@ class Ingest:
             verb = "INSERT OR REPLACE" if replace else "INSERT"
             db.execute(f"{verb} INTO name VALUES (?, ?)", (name, number))
         return image_id
+
+    def _read_table(self) -> PartitionTable:
+        """The partition table; refused when it was written for a larger disk, as in a download that was cut off."""
+        source = self._source
+        stated = stated_size(self._read, self._sector)
+        if stated > source.size:
+            raise OperatorError(
+                f"{source.path}: its partition table was written for a disk of {stated} bytes, the file has "
+                f"{source.size}: it is cut off. If its end is known to be empty, `truncate -s {stated}` mends that"
+            )
+        return read_table(self._read, source.size, self._sector)
 
     def _examine(self, index: int) -> _Piece:
         tools, length = self._tools, self._length(index)

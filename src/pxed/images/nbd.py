@@ -59,14 +59,14 @@ class NbdDisk:
             self._free.put(connection)
 
     def _spawn(self, listener: socket.socket, image_format: str, connections: int) -> "subprocess.Popen[bytes]":
-        # The shell gives qemu-nbd the socket as descriptor 3 and its own process id, as socket activation wants.
-        activate = f'export LISTEN_FDS=1 LISTEN_PID=$$; exec "$@" 3<&{listener.fileno()}'
+        # Socket activation wants the socket as descriptor 3 and the process's own id, which a shell can arrange.
+        # It gets the socket as its standard input, because dash redirects no descriptor of two digits.
+        activate = 'export LISTEN_FDS=1 LISTEN_PID=$$; exec "$@" 3<&0 </dev/null'
         command = ["qemu-nbd", "--read-only", f"--shared={connections}", f"--format={image_format}", str(self._path)]
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         return subprocess.Popen(
             ["/bin/sh", "-c", activate, "sh", *command],
-            pass_fds=[listener.fileno()],
-            stdin=subprocess.DEVNULL,
+            stdin=listener.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
         )

@@ -10,11 +10,12 @@ UEFI 2.10 section 5 (GPT, protective MBR).
 import struct
 import zlib
 from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
 from pxed.images.manifest import Partition, PartitionTable
 
-__all__ = ["detect_sector", "read_table"]
+__all__ = ["detect_sector", "read_table", "stated_size"]
 
 Read = Callable[[int, int], bytes]  # (offset, length) -> bytes of the disk, short at its end
 
@@ -49,17 +50,30 @@ def read_table(read: Read, size: int, sector: int) -> PartitionTable:
     return _read_mbr(read, size, sector, mbr, entries)
 
 
-def _read_gpt(read: Read, size: int, sector: int, lba: int) -> PartitionTable | None:
+def stated_size(read: Read, sector: int) -> int:
+    """The bytes of the disk that its GPT was written for; 0 when it has none."""
+    header = _gpt_header(read, sector, 1)
+    return (int(header[5]) + 1) * sector if header else 0
+
+
+def _gpt_header(read: Read, sector: int, lba: int) -> tuple[Any, ...] | None:
+    """The fields of the GPT header at `lba`, if it is one and whole."""
     header = read(lba * sector, sector)
     if len(header) < GPT_HEADER.size or header[:8] != GPT_SIGNATURE:
         return None
     fields = GPT_HEADER.unpack_from(header)
     header_size, header_crc, my_lba = fields[2], fields[3], fields[4]
-    disk, entries_lba, count, entry_size, entries_crc = fields[8:]
     if not GPT_HEADER.size <= header_size <= sector or my_lba != lba:
         return None
-    if zlib.crc32(header[:16] + bytes(4) + header[20:header_size]) != header_crc:
+    whole = zlib.crc32(header[:16] + bytes(4) + header[20:header_size]) == header_crc
+    return fields if whole else None
+
+
+def _read_gpt(read: Read, size: int, sector: int, lba: int) -> PartitionTable | None:
+    header = _gpt_header(read, sector, lba)
+    if header is None:
         return None
+    disk, entries_lba, count, entry_size, entries_crc = header[8:]
     if not 0 < count <= MAX_GPT_ENTRIES or not 128 <= entry_size <= 4096:
         return None
     entries = read(entries_lba * sector, count * entry_size) if entries_lba * sector < size else b""

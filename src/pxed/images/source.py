@@ -142,7 +142,12 @@ class _QemuSource(_File):
         super().__init__(path)
         self.format = image_format
         # Asked before qemu-nbd opens the file: no other process then stands in its way.
+        _check_whole(path, image_format)
         self._map = _qemu_img("map", "--output=json", "-f", image_format, str(path))
+        if image_format == "vdi":  # its check does not look at the file's end
+            end = max((area["offset"] + area["length"] for area in self._map if "offset" in area), default=0)
+            if end > path.stat().st_size:
+                raise OperatorError(f"{path}: the file is cut off: it refers to {end} bytes of itself")
         self._disk = NbdDisk(path, image_format, threads)
         self.size = self._disk.size
 
@@ -190,6 +195,17 @@ def _probe(path: Path) -> str:
                 f"say --format {found} if that is meant, or --format raw if it is a raw disk"
             )
     return found
+
+
+def _check_whole(path: Path, image_format: str) -> None:
+    """Raise OperatorError for a damaged file, above all one that was cut off: its missing end would read as zeros."""
+    done = subprocess.run(
+        ["qemu-img", "check", "-f", image_format, str(path)], capture_output=True, check=False, text=True
+    )
+    # 3: only space is lost; 63: the format has no check, and then opening it finds what there is to find.
+    if done.returncode not in (0, 3, 63):
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        raise OperatorError(f"{path}: the file is damaged or cut off: {said[0] if said else 'qemu-img check failed'}")
 
 
 def _qemu_img(*arguments: str) -> Any:
