@@ -380,15 +380,10 @@ class Registry:
         if self._ticked is not None and not -MAX_TICK_GAP <= now - self._ticked <= MAX_TICK_GAP:
             self.restart_clocks(now)
         self._ticked = now
-        change = Change()
-        for job_id in list(self._open):
-            if job_id in busy:
-                continue
-            record = self._records[job_id]
-            new = self._timed(record, now)
-            if new is not None:
-                change += self._change(new, now)
-        return change
+        open_records = [self._records[job_id] for job_id in self._open if job_id not in busy]
+        moved = [new for record in open_records if (new := self._timed(record, now)) is not None]
+        changes = [self._change(new, now) for new in moved]
+        return Change(jobs=tuple(moved), events=tuple(event for change in changes for event in change.events))
 
     def _timed(self, record: JobRecord, now: float) -> JobRecord | None:
         job = record.job
