@@ -35,7 +35,15 @@ STOP_GRACE = 5.0  # seconds that responses in progress get at a stop; agents res
 DESCRIPTORS = 65536
 
 # What a reload takes over; every other key needs a restart, and the reload says so.
-RELOADED = ("log", "transaction", "jobs", "environment", "dhcp.boot_programs", "dhcp.boot_program_dir", "dhcp.mtftp_machines")
+RELOADED = (
+    "log",
+    "transaction",
+    "jobs",
+    "environment",
+    "dhcp.boot_programs",
+    "dhcp.boot_program_dir",
+    "dhcp.mtftp_machines",
+)
 
 
 class Server:
@@ -210,5 +218,3 @@ def _drop_privileges(config: Config) -> None:
     os.initgroups(entry.pw_name, entry.pw_gid)
     os.setgid(entry.pw_gid)
     os.setuid(entry.pw_uid)
-
-

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from lab import demo_disk, environment
 from lab.network import Segment, SiteDhcp
 from lab.server import Server
@@ -43,9 +44,7 @@ def image_store(demo_image: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     config.write_text(
         f'[server]\naddress = "127.0.0.1"\nstate_dir = "{directory}/state"\n[tftp]\nroot = "{directory}"\n'
     )
-    subprocess.run(
-        [environment.PXED, "--config", config, "image", "import", demo_image, "--name", "demo"], check=True
-    )
+    subprocess.run([environment.PXED, "--config", config, "image", "import", demo_image, "--name", "demo"], check=True)
     return directory / "state"
 
 

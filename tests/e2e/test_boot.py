@@ -4,6 +4,7 @@ import struct
 import subprocess
 
 import pytest
+
 from support.site import SOON, Site
 
 # Slow enough that a restore can be interrupted on purpose, quick enough to wait for.

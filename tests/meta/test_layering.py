@@ -76,7 +76,9 @@ def violations(layer: str, stem: str, imports: set[str]) -> list[str]:
 
 
 def test_every_package_has_a_layer() -> None:
-    packages = {path.relative_to(ROOT / "src/pxed").parts[0].removesuffix(".py") for path in FILES if "src" in path.parts}
+    packages = {
+        path.relative_to(ROOT / "src/pxed").parts[0].removesuffix(".py") for path in FILES if "src" in path.parts
+    }
     assert packages - {"__init__"} <= set(RANK)
 
 

@@ -13,7 +13,6 @@ from lab import demo_disk
 from lab.machine import Hardware, Machine
 from lab.network import Segment
 from lab.server import Server
-
 from pxed.api.control import Change
 from pxed.cli.client import Client
 from pxed.errors import PxedError
@@ -41,7 +40,12 @@ class Site:
         self.machines: list[Machine] = []
 
     def machine(
-        self, firmware: str = "bios", *, disk_mib: int = IMAGE_MIB, content: Path | None = None, disk_bus: str = "virtio"
+        self,
+        firmware: str = "bios",
+        *,
+        disk_mib: int = IMAGE_MIB,
+        content: Path | None = None,
+        disk_bus: str = "virtio",
     ) -> Machine:
         """A machine that is off, with a blank disk, or one with `content`."""
         self._count += 1
@@ -99,11 +103,13 @@ class Site:
     def shape(self, machine: Machine, rate: str | None) -> None:
         """Slow the machine's port down to `rate` (as `tc` writes it), or let it go."""
         shape = ["tc", "qdisc", "replace", "dev", machine.tap, "root"]
-        self.segment.switch.run(*shape, *(["tbf", "rate", rate, "burst", "64k", "latency", "50ms"] if rate else ["pfifo_fast"]))
+        self.segment.switch.run(
+            *shape, *(["tbf", "rate", rate, "burst", "64k", "latency", "50ms"] if rate else ["pfifo_fast"])
+        )
 
     def corrupt_chunk(self, position: float) -> None:
         """Turn one bit of the image store's packs, at this part of the largest pack."""
-        packs = (self.directory / "state/images").rglob("*.pack")
+        packs = (self.directory / "state/images/packs").iterdir()
         pack = max(packs, key=lambda path: path.stat().st_size)
         with pack.open("r+b") as file:
             file.seek(int(pack.stat().st_size * position))
@@ -157,11 +163,14 @@ class Watch:
             while not condition(self):
                 left = deadline - time.monotonic()
                 recent = "\n".join(f"{event.kind}: {event.text}" for event in self.events[-30:])
-                assert left > 0 and not self._ended, f"it did not happen ({'the stream ended' if self._ended else 'too late'}):\n{recent}"
+                assert left > 0 and not self._ended, (
+                    f"it did not happen ({'the stream ended' if self._ended else 'too late'}):\n{recent}"
+                )
                 self._changed.wait(left)
 
     def event(self, kind: str, text: str = "", timeout: float = BOOT) -> Event:
         """Wait for a timeline line of this kind that contains `text`."""
+
         def found() -> list[Event]:
             return [event for event in self.events if event.kind == kind and text in event.text]
 
@@ -170,6 +179,7 @@ class Watch:
 
     def state(self, job_id: int, *states: str, timeout: float = BOOT) -> Job:
         """Wait until a job has been in one of these states."""
+
         def found() -> list[Job]:
             return [job for job in self.jobs if job.id == job_id and job.state in states]
 
@@ -178,7 +188,9 @@ class Watch:
 
     def percent(self, job_id: int, least: float, timeout: float = BOOT) -> None:
         """Wait until a running job's progress has reached this."""
-        self.until(lambda _: any(j.id == job_id and j.state == "running" and j.percent >= least for j in self.jobs), timeout)
+        self.until(
+            lambda _: any(j.id == job_id and j.state == "running" and j.percent >= least for j in self.jobs), timeout
+        )
 
     def close(self) -> None:
         """Stop following."""

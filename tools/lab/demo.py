@@ -1,6 +1,6 @@
-"""The main job, end to end: two blank machines, one BIOS and one UEFI, are imaged over the network and boot their own system.
+"""The main job, end to end: two blank machines, one BIOS and one UEFI, are imaged and boot their own system.
 
-    tools/demo [--keep DIR]      DIR keeps consoles, logs and disks
+tools/demo [--keep DIR]      DIR keeps consoles, logs and disks
 """
 
 import argparse
@@ -111,7 +111,9 @@ class Screen:
 
     def _say(self, watched: Watched, when: float, text: str) -> None:
         if not self.console.is_terminal:
-            self.console.print(f"{when - watched.started:6.1f} s  {watched.machine.hardware.name:5}  {text}", soft_wrap=True)
+            self.console.print(
+                f"{when - watched.started:6.1f} s  {watched.machine.hardware.name:5}  {text}", soft_wrap=True
+            )
 
     def __rich__(self) -> Group:
         now = time.time()
@@ -128,7 +130,11 @@ class Screen:
                     bar = ProgressBar(total=100, completed=watched.percent, width=30)
                 rate = f"{watched.percent:.0f} % {watched.rate / 1e6:.0f} MB/s" if bar else ""
                 grid.add_row(mark, label, f"{at:6.1f} s" if at is not None else "", bar, rate)
-            parts += [grid, Text("  " + (watched.failed or watched.last), style="red" if watched.failed else "dim"), Text()]
+            parts += [
+                grid,
+                Text("  " + (watched.failed or watched.last), style="red" if watched.failed else "dim"),
+                Text(),
+            ]
         return Group(*parts)
 
 
@@ -220,7 +226,10 @@ def _run(console: Console, directory: Path) -> bool:
         if not fine:
             for watched in machines:
                 if "own system" not in watched.reached:
-                    console.print(f"\n{watched.machine.hardware.name}: the console's last lines\n{watched.machine.tail()}", markup=False)
+                    console.print(
+                        f"\n{watched.machine.hardware.name}: the console's last lines\n{watched.machine.tail()}",
+                        markup=False,
+                    )
             console.print(f"\nthe server's last lines\n{server.tail()}", markup=False)
         return fine
 

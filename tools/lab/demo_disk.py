@@ -170,4 +170,14 @@ def _write_root(image: Path, work: Path, last: int) -> None:
 
 
 def _place(image: Path, part: Path, first: int) -> None:
-    run(["dd", f"if={part}", f"of={image}", "bs=1M", f"seek={first * SECTOR}", "oflag=seek_bytes", "conv=notrunc,sparse"])
+    run(
+        [
+            "dd",
+            f"if={part}",
+            f"of={image}",
+            "bs=1M",
+            f"seek={first * SECTOR}",
+            "oflag=seek_bytes",
+            "conv=notrunc,sparse",
+        ]
+    )

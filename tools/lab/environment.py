@@ -24,7 +24,7 @@ def _state_of_sources() -> str:
 
 
 def ensure() -> Path:
-    """The directory with vmlinuz and initramfs.cpio.zst, built with `pxed environment build` when it is missing or old."""
+    """The directory with vmlinuz and initramfs.cpio.zst, built anew when it is missing or old."""
     directory, stamp = CACHE / "environment", CACHE / "environment.stamp"
     state = _state_of_sources()
     if not (stamp.exists() and stamp.read_text() == state and (directory / "vmlinuz").exists()):

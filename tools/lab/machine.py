@@ -1,4 +1,4 @@
-"""A virtual workstation: QEMU without KVM, with real BIOS or UEFI firmware, its serial console followed line by line."""
+"""A virtual workstation: QEMU without KVM, real BIOS or UEFI firmware, its serial console followed line by line."""
 
 import re
 import shutil
