@@ -1,0 +1,325 @@
+"""The DHCP ports: 67 and 4011, with the interface of every datagram known both ways.
+
+Two ways to have port 67:
+- plain: a UDP socket, for a host where no other DHCP daemon runs;
+- same host: the other daemon keeps the port. pxed sees the requests through a packet socket (AF_PACKET, with a
+  filter for UDP to port 67 in the kernel) and sends from port 67 through a raw IP socket. The other daemon needs
+  no change, and no option 60 in its configuration.
+Port 4011 (PXE 2.1's boot server port) is always a UDP socket of ours.
+
+No policy here: bytes and where they came from go out to `receive`, bytes and where they go come in by `send`.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import socket
+import struct
+from collections.abc import Callable
+from ipaddress import IPv4Address
+
+import structlog
+from msgspec import Struct
+
+from pxed.net.holders import bind_error
+from pxed.net.interfaces import Interfaces
+from pxed.wire.iana import BROADCAST, PXE_PORT, SERVER_PORT
+
+__all__ = ["Datagram", "DhcpPorts"]
+
+_ANY = "0.0.0.0"  # noqa: S104  (broadcasts reach only a socket bound to any address)
+
+# Python 3.11's socket module lacks these (linux/in.h, asm-generic/socket.h).
+_IP_PKTINFO = 8
+_SO_ATTACH_FILTER = 26
+_ETH_P_IP = 0x0800
+_PACKET_HOST, _PACKET_OTHERHOST = 0, 3
+
+_PKTINFO = struct.Struct("=i4s4s")  # in_pktinfo: interface index, local address, destination address
+_IP_HEADER = struct.Struct("!BBHHHBBH4s4s")
+_UDP_HEADER = struct.Struct("!HHHH")
+_PSEUDO_HEADER = struct.Struct("!4s4sBBH")
+
+# One wake-up takes at most this many datagrams from a socket, so that a flood on the DHCP ports leaves the loop
+# turns for everything else.
+_BATCH = 64
+# Larger than any Ethernet datagram. A fragmented request is not answered: the filter takes no fragments.
+_MAX_DATAGRAM = 9216
+# Bursts: a rack that powers on sends some 600-byte requests at once; the kernel's default buffer holds about 150.
+_RECEIVE_BUFFER = 4 << 20
+_GIADDR = slice(24, 28)
+
+
+class Datagram(Struct, frozen=True):
+    """One datagram that arrived on a DHCP port."""
+
+    data: bytes
+    port: int  # 67 or 4011
+    source: tuple[str, int]
+    server_address: str  # the address of ours that this client reaches
+    interface: str
+    index: int  # of that interface
+    broadcast: bool  # it was sent to a broadcast address
+
+
+# The filter in classic BPF, over an IPv4 packet (SOCK_DGRAM packet sockets show it from the IP header on):
+# (code, jump if true, jump if false, k)
+_FILTER = (
+    (0x30, 0, 0, 9),  # A = protocol
+    (0x15, 0, 6, 17),  # UDP, else reject
+    (0x28, 0, 0, 6),  # A = flags and fragment offset
+    (0x45, 4, 0, 0x3FFF),  # a fragment (more to come, or not the first): reject
+    (0xB1, 0, 0, 0),  # X = length of the IP header
+    (0x48, 0, 0, 2),  # A = destination port
+    (0x15, 0, 1, SERVER_PORT),
+    (0x06, 0, 0, 0x40000),  # accept
+    (0x06, 0, 0, 0),  # reject
+)
+
+
+def _attach_filter(sock: socket.socket) -> None:
+    """Attach `_FILTER`. The kernel copies it, so nothing needs to outlive the call."""
+    program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *row) for row in _FILTER))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(_FILTER), ctypes.addressof(program)))
+
+
+def checksum(data: bytes) -> int:
+    """The Internet checksum (RFC 1071)."""
+    if len(data) % 2:
+        data += b"\0"
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def ip_udp_packet(payload: bytes, source: tuple[str, int], destination: tuple[str, int]) -> bytes:
+    """An IPv4 + UDP packet for an IPPROTO_RAW socket. The kernel fills in the IP checksum and id (raw(7))."""
+    source_ip, destination_ip = IPv4Address(source[0]).packed, IPv4Address(destination[0]).packed
+    length = _UDP_HEADER.size + len(payload)
+    pseudo = _PSEUDO_HEADER.pack(source_ip, destination_ip, 0, socket.IPPROTO_UDP, length)
+    ports = (source[1], destination[1], length)
+    # RFC 768: a checksum that comes out as 0 is sent as 0xffff, as 0 means "none".
+    udp_sum = checksum(pseudo + _UDP_HEADER.pack(*ports, 0) + payload) or 0xFFFF
+    header = _IP_HEADER.pack(
+        0x45, 0, _IP_HEADER.size + length, 0, 0, 64, socket.IPPROTO_UDP, 0, source_ip, destination_ip
+    )
+    return header + _UDP_HEADER.pack(*ports, udp_sum) + payload
+
+
+def parse_ip_udp(packet: bytes) -> tuple[tuple[str, int], tuple[str, int], bytes] | None:
+    """(source, destination, payload) of an IPv4 + UDP packet; None when it is malformed."""
+    if len(packet) < _IP_HEADER.size or packet[0] >> 4 != 4:
+        return None
+    header = (packet[0] & 0x0F) * 4
+    if header < _IP_HEADER.size or len(packet) < header + _UDP_HEADER.size:
+        return None
+    source_port, destination_port, length, _sum = _UDP_HEADER.unpack_from(packet, header)
+    if length < _UDP_HEADER.size or header + length > len(packet):
+        return None
+    return (
+        (str(IPv4Address(packet[12:16])), source_port),
+        (str(IPv4Address(packet[16:20])), destination_port),
+        packet[header + _UDP_HEADER.size : header + length],
+    )
+
+
+class DhcpPorts:
+    """Opens the ports, and hands every datagram to `receive` on the event loop.
+
+    `statistics` counts datagrams in, out, and those dropped here by reason.
+    """
+
+    def __init__(self, interfaces: Interfaces, same_host: bool, receive: Callable[[Datagram], None]) -> None:
+        self._interfaces = interfaces
+        self._same_host = same_host
+        self._receive = receive
+        self._log = structlog.get_logger("pxed.net.dhcp")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._readers: list[socket.socket] = []
+        self._boot: socket.socket | None = None  # 4011
+        self._server: socket.socket | None = None  # 67: UDP, or raw IP in same-host mode
+        self.statistics: dict[str, int] = {"in": 0, "out": 0, "send_errors": 0}
+
+    def open(self) -> None:
+        """Open the sockets; they hold what arrives until `start`.
+
+        Raises OperatorError: an address is not this machine's, a port is taken (it says by whom), no permission.
+        """
+        self._interfaces.refresh()
+        try:
+            self._boot = self._open_udp(PXE_PORT, "")
+            if self._same_host:
+                self._readers = [self._open_packet(), self._boot]
+                self._server = self._open_raw()
+            else:
+                hint = "If that is this host's DHCP server, set same_host_dhcp = true in [dhcp]: it keeps the port."
+                self._server = self._open_udp(SERVER_PORT, hint)
+                self._readers = [self._server, self._boot]
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self) -> None:
+        """Begin to hand datagrams to `receive`; call it on the event loop."""
+        self._loop = asyncio.get_running_loop()
+        for sock in self._readers:
+            if sock.family == socket.AF_PACKET:
+                self._loop.add_reader(sock, self._read_packets, sock)
+            else:
+                self._loop.add_reader(sock, self._read_udp, sock)
+
+    def close(self) -> None:
+        """Close the ports. Safe to call twice, and before `open`."""
+        for sock in self._readers:
+            if self._loop is not None:
+                self._loop.remove_reader(sock)
+            sock.close()
+        for extra in (self._boot, self._server):
+            if extra is not None:
+                extra.close()
+        self._readers, self._boot, self._server = [], None, None
+
+    def send(self, payload: bytes, source: tuple[str, int], destination: tuple[str, int], index: int) -> bool:
+        """Send from one of our addresses and port 67 or 4011.
+
+        A broadcast leaves by the interface `index`; everything else goes where the routes say. False when the
+        kernel refused it (logged): DHCP is a datagram protocol, the client asks again.
+        """
+        out = index if destination[0] == BROADCAST else 0
+        info = _PKTINFO.pack(out, IPv4Address(source[0]).packed, bytes(4))
+        sock, raw = self._boot, False
+        if source[1] == SERVER_PORT:
+            sock, raw = self._server, self._same_host
+        if sock is None:
+            return False
+        try:
+            if raw:
+                payload = ip_udp_packet(payload, source, destination)
+                sock.sendmsg([payload], [(socket.IPPROTO_IP, _IP_PKTINFO, info)], 0, (destination[0], 0))
+            else:
+                sock.sendmsg([payload], [(socket.IPPROTO_IP, _IP_PKTINFO, info)], 0, destination)
+        except OSError as error:
+            self.statistics["send_errors"] += 1
+            self._log.warning(
+                "DHCP reply not sent", destination=f"{destination[0]}:{destination[1]}", error=error.strerror
+            )
+            return False
+        self.statistics["out"] += 1
+        return True
+
+    # -- sockets ---------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _open_udp(port: int, hint: str) -> socket.socket:
+        """A UDP socket on any address. Without SO_REUSEADDR: sharing a port would split unicasts at random."""
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+            sock.bind((_ANY, port))
+        except OSError as error:
+            sock.close()
+            raise bind_error("udp", "this machine", port, error, hint) from error
+        return sock
+
+    @staticmethod
+    def _open_packet() -> socket.socket:
+        """Sees UDP to port 67 on every interface: broadcasts on ours, and relayed packets by whatever way they
+        come. ETH_P_IP (not ETH_P_ALL) shows each packet once, at the bridge rather than at its ports, and none
+        that this host sends.
+        """
+        kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        try:
+            sock = socket.socket(socket.AF_PACKET, kind, socket.htons(_ETH_P_IP))
+        except OSError as error:
+            raise bind_error("udp", "this machine (packet socket, needs CAP_NET_RAW)", SERVER_PORT, error) from error
+        _attach_filter(sock)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        # What came in before the filter was there is anybody's.
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sock.recv(1)
+        return sock
+
+    @staticmethod
+    def _open_raw() -> socket.socket:
+        """Sends whole IP packets. IPPROTO_RAW is send-only: an IPPROTO_UDP raw socket would be handed a copy of
+        every UDP packet of this host, all of TFTP's acknowledgements among them.
+        """
+        sock = socket.socket(
+            socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW
+        )
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        return sock
+
+    # -- receiving -------------------------------------------------------------------------------------------------
+
+    def _read_udp(self, sock: socket.socket) -> None:
+        """Port 67 or 4011 is readable."""
+        port = PXE_PORT if sock is self._boot else SERVER_PORT
+        space = socket.CMSG_SPACE(_PKTINFO.size)
+        for _ in range(_BATCH):
+            try:
+                data, ancillary, _flags, source = sock.recvmsg(_MAX_DATAGRAM, space)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:  # an ICMP error of an earlier reply: nothing of this socket is lost
+                self._log.debug("DHCP socket error", port=port, error=error.strerror)
+                continue
+            info = next((c[2] for c in ancillary if c[:2] == (socket.IPPROTO_IP, _IP_PKTINFO)), None)
+            if info is None:
+                self._count("no-interface")
+                continue
+            # ipi_spec_dst is our address even for a broadcast, ipi_addr is what the header says.
+            index, _local, destination = _PKTINFO.unpack(info)
+            self._hand_on(data, port, source, str(IPv4Address(destination)), index)
+
+    def _read_packets(self, sock: socket.socket) -> None:
+        """The packet socket is readable."""
+        for _ in range(_BATCH):
+            try:
+                packet, origin = sock.recvfrom(_MAX_DATAGRAM)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:  # ENETDOWN: an interface went down; the others go on
+                self._log.debug("packet socket error", error=error.strerror)
+                continue
+            name, _protocol, kind = origin[0], origin[1], origin[2]
+            if kind == _PACKET_OTHERHOST:  # promiscuous mode, for somebody's tcpdump
+                continue
+            parsed = parse_ip_udp(packet)
+            if parsed is None:
+                self._count("malformed-udp")
+                continue
+            source, destination, data = parsed
+            if kind == _PACKET_HOST and not self._interfaces.is_ours(destination[0]):
+                self._count("not-for-us")  # a packet that this host routes, or for another address of it
+                continue
+            try:
+                index = socket.if_nametoindex(name)
+            except OSError:  # gone since
+                self._count("no-interface")
+                continue
+            self._hand_on(data, SERVER_PORT, source, destination[0], index)
+
+    def _hand_on(self, data: bytes, port: int, source: tuple[str, int], destination: str, index: int) -> None:
+        """Find the address that the sender reaches, and pass the datagram on."""
+        interfaces = self._interfaces
+        broadcast = interfaces.is_broadcast(index, destination)
+        giaddr = str(IPv4Address(data[_GIADDR])) if len(data) >= _GIADDR.stop else ""
+        server_address = interfaces.address_for(index, giaddr, destination, source[0])
+        if server_address is None:
+            self._count("not-our-interface")
+            return
+        self.statistics["in"] += 1
+        datagram = Datagram(data, port, source, server_address, interfaces.name(index), index, broadcast)
+        try:
+            self._receive(datagram)
+        except Exception:  # a bug of ours must not stop the port for everybody else
+            self._log.exception("DHCP request not handled", source=source[0], interface=datagram.interface)
+
+    def _count(self, reason: str) -> None:
+        """Count a datagram that goes no further."""
+        self.statistics[reason] = self.statistics.get(reason, 0) + 1

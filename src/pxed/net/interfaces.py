@@ -1,0 +1,200 @@
+"""The addresses and interfaces of this machine, and which of our addresses a client reaches.
+
+The list comes from the kernel by rtnetlink (RTM_GETADDR), the choice of an address toward a relay from its
+routing table. Blocking calls, but only to the kernel: microseconds.
+"""
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network
+
+from msgspec import Struct
+
+from pxed.errors import OperatorError
+from pxed.wire.dhcp import UNSPECIFIED
+from pxed.wire.iana import BROADCAST
+
+__all__ = ["InterfaceAddress", "Interfaces", "list_addresses", "neighbour_mac"]
+
+_NLMSG_HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port id
+_IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, interface index
+_RTATTR = struct.Struct("=HH")  # length, type
+_NLMSG_ERROR, _NLMSG_DONE, _RTM_GETADDR, _RTM_NEWADDR = 2, 3, 22, 20
+_NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+
+# A peer of a route look-up is never sent anything; the port only completes the address.
+_LOOKUP_PORT = 67
+
+
+class InterfaceAddress(Struct, frozen=True):
+    """One IPv4 address of one interface."""
+
+    index: int  # kernel's interface index
+    name: str
+    address: str
+    network: IPv4Network
+
+
+def list_addresses() -> list[InterfaceAddress]:
+    """Every IPv4 address of this machine (of this network namespace), in the kernel's order."""
+    found: list[InterfaceAddress] = []
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as netlink:
+        netlink.bind((0, 0))
+        body = _IFADDRMSG.pack(socket.AF_INET, 0, 0, 0, 0)
+        header = _NLMSG_HEADER.pack(_NLMSG_HEADER.size + len(body), _RTM_GETADDR, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0)
+        netlink.send(header + body)
+        while True:
+            for kind, payload in _messages(netlink.recv(1 << 16)):
+                if kind == _NLMSG_DONE:
+                    return found
+                if kind == _NLMSG_ERROR:
+                    code = -struct.unpack_from("=i", payload)[0]
+                    raise OSError(code, f"rtnetlink: {os.strerror(code)}")
+                if kind == _RTM_NEWADDR and (entry := _parse_address(payload)):
+                    found.append(entry)
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The netlink messages in one datagram, as (type, payload)."""
+    at = 0
+    while at + _NLMSG_HEADER.size <= len(data):
+        length, kind, *_ = _NLMSG_HEADER.unpack_from(data, at)
+        if length < _NLMSG_HEADER.size:
+            return
+        yield kind, data[at + _NLMSG_HEADER.size : at + length]
+        at += (length + 3) & ~3
+
+
+def _parse_address(payload: bytes) -> InterfaceAddress | None:
+    """One RTM_NEWADDR message; None when the interface went away meanwhile."""
+    family, prefix, _flags, _scope, index = _IFADDRMSG.unpack_from(payload)
+    if family != socket.AF_INET:
+        return None
+    attributes: dict[int, bytes] = {}
+    at = _IFADDRMSG.size
+    while at + _RTATTR.size <= len(payload):
+        length, kind = _RTATTR.unpack_from(payload, at)
+        if length < _RTATTR.size:
+            break
+        attributes[kind] = payload[at + _RTATTR.size : at + length]
+        at += (length + 3) & ~3
+    # On a point-to-point link IFA_ADDRESS is the other end; IFA_LOCAL is always ours.
+    raw = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS)
+    if raw is None:
+        return None
+    try:
+        name = socket.if_indextoname(index)
+    except OSError:
+        return None
+    address = str(IPv4Address(raw))
+    return InterfaceAddress(index, name, address, IPv4Network(f"{address}/{prefix}", strict=False))
+
+
+class Interfaces:
+    """The configured addresses (`server.address`) as they lie on this machine's interfaces now."""
+
+    def __init__(self, addresses: tuple[str, ...]) -> None:
+        self._wanted = addresses
+        self._by_index: dict[int, list[InterfaceAddress]] = {}
+        self._local: dict[str, InterfaceAddress] = {}
+
+    def refresh(self) -> None:
+        """Read the kernel's list again.
+
+        Raises OperatorError when an address of the configuration is not this machine's.
+        """
+        everything = list_addresses()
+        self._local = {entry.address: entry for entry in everything if entry.address in self._wanted}
+        for address in self._wanted:
+            if address not in self._local:
+                have = ", ".join(f"{entry.address} ({entry.name})" for entry in everything) or "none"
+                raise OperatorError(
+                    f"server.address {address} is not an address of this machine. Its IPv4 addresses: {have}."
+                )
+        self._by_index = {}
+        for address in self._wanted:  # the order of the configuration is the order of preference
+            entry = self._local[address]
+            self._by_index.setdefault(entry.index, []).append(entry)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The configured addresses, in the configuration's order."""
+        return self._wanted
+
+    def interface_names(self) -> list[str]:
+        """The interfaces that hold the configured addresses."""
+        return [entries[0].name for entries in self._by_index.values()]
+
+    def name(self, index: int) -> str:
+        """The name of an interface, 'if7' when it has gone."""
+        if index in self._by_index:
+            return self._by_index[index][0].name
+        try:
+            return socket.if_indextoname(index)
+        except OSError:
+            return f"if{index}"
+
+    def is_ours(self, address: str) -> bool:
+        """Whether this is one of the configured addresses."""
+        return address in self._local
+
+    def is_broadcast(self, index: int, address: str) -> bool:
+        """Whether this is the limited broadcast, or the broadcast of one of our networks on this interface."""
+        if address == BROADCAST:
+            return True
+        return any(str(entry.network.broadcast_address) == address for entry in self._by_index.get(index, ()))
+
+    def address_for(self, index: int, giaddr: str = "", destination: str = "", source: str = "") -> str | None:
+        """The address of ours that the sender of a packet reaches; None when none fits.
+
+        `index`: the interface that the packet came in by. `giaddr`: its relay, if any: then the kernel's route
+        toward the relay decides, as the client lives behind it (a relayed packet may come in by any interface).
+        `destination`: where it was sent, used when that is one of ours (RFC 1122 4.1.3.5: reply from there).
+        `source`: the client's own address, to choose among several addresses of one interface.
+        """
+        if giaddr and giaddr != UNSPECIFIED:
+            return self.toward(giaddr)
+        if destination in self._local:
+            return destination
+        entries = self._by_index.get(index)
+        if not entries:
+            return None
+        if source and source != UNSPECIFIED and len(entries) > 1:
+            client = IPv4Address(source)
+            for entry in entries:
+                if client in entry.network:
+                    return entry.address
+        return entries[0].address
+
+    def toward(self, peer: str) -> str:
+        """The address of ours that packets to `peer` leave from: the kernel's choice when it is one of the
+        configured ones, else a configured one of the same interface, else the first.
+        """
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+            try:
+                probe.connect((peer, _LOOKUP_PORT))
+                chosen = probe.getsockname()[0]
+            except OSError:  # no route: the reply will fail too, and that is logged
+                return self._wanted[0]
+        if chosen in self._local:
+            return str(chosen)
+        for entry in list_addresses():
+            if entry.address == chosen and entry.index in self._by_index:
+                return self._by_index[entry.index][0].address
+        return self._wanted[0]
+
+
+def neighbour_mac(address: str, table: str = "/proc/net/arp") -> str:
+    """The MAC that the kernel's neighbour table has for an on-link address, '' when it has none."""
+    try:
+        with open(table, encoding="ascii", errors="replace") as lines:  # noqa: PTH123  (a proc file, line by line)
+            for line in lines:
+                fields = line.split()
+                if len(fields) >= 4 and fields[0] == address and fields[3] != "00:00:00:00:00:00":
+                    return fields[3].lower()
+    except OSError:
+        return ""
+    return ""

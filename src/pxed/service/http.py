@@ -1,0 +1,188 @@
+"""Boot HTTP's routes: the names that TFTP has too, image data for agents, and the agents' calls."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import structlog
+
+from pxed.errors import NotFoundError, OperatorError, PeerError, RefusedError
+from pxed.images.library import Library
+from pxed.net.connection import Limits
+from pxed.net.http import BootHttp
+from pxed.net.message import Body, BytesBody, FileBody, Request, Response
+from pxed.service.names import BytesContent, Names, NotFound
+from pxed.service.transactions import Transactions
+from pxed.types import ClaimRequest, FinishRequest, Report
+
+__all__ = ["MachineHttp"]
+
+_AGENT = "/pxed/agent/"
+_IMAGE = "/pxed/image/"
+
+# UEFI HTTP boot goes by the type, or by the extension where there is none (UEFI 2.10, 24.7.3.2).
+_TYPES = {
+    "efi": "application/efi",
+    "iso": "application/vnd.efi-iso",
+    "img": "application/vnd.efi-img",
+    "ipxe": "text/plain; charset=utf-8",
+    "json": "application/json",
+    "cfg": "text/plain; charset=utf-8",
+    "txt": "text/plain; charset=utf-8",
+}
+_SCRIPT = "text/plain; charset=utf-8"
+# For what is made for one machine, and for images: no cache on the way may keep it.
+_NO_STORE = (("Cache-Control", "no-store"),)
+
+
+class _Unauthorised(Exception):
+    """No bearer token where one is needed (401)."""
+
+
+class MachineHttp:
+    """Boot HTTP on a port of each of our addresses."""
+
+    def __init__(
+        self,
+        addresses: tuple[str, ...],
+        port: int,
+        names: Names,
+        transactions: Transactions,
+        library: Library,
+        clock: Callable[[], float] = time.time,
+        limits: Limits | None = None,
+    ) -> None:
+        self._names = names
+        self._transactions = transactions
+        self._library = library
+        self._clock = clock
+        self._log = structlog.get_logger("pxed.http")
+        self._server = BootHttp(addresses, port, self._handle, limits)
+
+    @property
+    def statistics(self) -> dict[str, int]:
+        """Connections, requests, bytes, and what was given up by reason."""
+        return self._server.statistics
+
+    @property
+    def ports(self) -> list[int]:
+        """The ports listened on, one per address."""
+        return self._server.ports
+
+    def open(self) -> None:
+        """Bind. Raises OperatorError, which says who holds the port."""
+        self._server.open()
+
+    def start(self) -> None:
+        """Begin to serve; call it on the event loop."""
+        self._server.start()
+
+    async def stop(self, grace: float = 0.0) -> None:
+        """Stop accepting; responses in progress get `grace` seconds."""
+        await self._server.stop(grace)
+
+    # -- routes ----------------------------------------------------------------------------------------------------
+
+    def _handle(self, request: Request) -> Awaitable[Response]:
+        if request.path.startswith(_AGENT):
+            return self._answer_json(request, self._agent)
+        if request.path.startswith(_IMAGE):
+            return self._answer_json(request, self._image)
+        return self._name(request)
+
+    async def _name(self, request: Request) -> Response:
+        """A file, or something made for this machine."""
+        if request.method == "POST":
+            return Response.text(405, "only GET and HEAD here", (("Allow", "GET, HEAD"),))
+        probe = request.method == "HEAD"
+        peer, begun = request.peer[0], time.monotonic()
+        content = await self._names.open(request.path, via="http", peer=peer, local=request.local[0], probe=probe)
+        if isinstance(content, NotFound):
+            self._log.info("not found", path=request.path[:200], peer=peer, reason=content.reason)
+            return Response.text(404, "there is nothing under this name")
+
+        def sent(start: int, stop: int, complete: bool) -> None:
+            # A client that fetches by ranges has it all when it has the end.
+            if complete and stop == size:
+                self._names.delivered(request.path, via="http", peer=peer, size=size, seconds=time.monotonic() - begun)
+
+        if isinstance(content, BytesContent):
+            size = len(content.data)
+            # A HEAD must not start anything, so what a check would answer has no size beforehand.
+            return Response(200, BytesBody(content.data), _SCRIPT, _NO_STORE, size_known=not probe, sent=sent)
+        size = content.size
+        kind = _TYPES.get(request.path.rpartition(".")[2].lower(), "application/octet-stream")
+        return Response(200, FileBody(content.fd, size), kind, ranges=True, sent=sent)
+
+    # -- agents ----------------------------------------------------------------------------------------------------
+
+    async def _answer_json(self, request: Request, route: Callable[[Request], Awaitable[Response]]) -> Response:
+        """Run a route; what it refuses becomes a JSON error."""
+        try:
+            return await route(request)
+        except _Unauthorised as error:
+            return _error(401, str(error), (("WWW-Authenticate", "Bearer"),))
+        except NotFoundError as error:
+            status, text = 404, str(error)
+        except RefusedError as error:
+            status, text = 409, str(error)
+        except (msgspec.ValidationError, msgspec.DecodeError, PeerError) as error:
+            status, text = 400, f"the request's body is not what was expected: {error}"
+        except OperatorError as error:  # the database cannot be written, a pack of the image store is gone
+            self._log.error("agent's request failed", path=request.path, peer=request.peer[0], error=str(error))
+            status, text = 503, str(error)
+        self._log.info("agent's request refused", path=request.path, peer=request.peer[0], status=status, error=text)
+        return _error(status, text)
+
+    async def _agent(self, request: Request) -> Response:
+        """POST claim, report, finish."""
+        call = request.path.removeprefix(_AGENT)
+        if call not in ("claim", "report", "finish"):
+            return _error(404, f"{request.path} is not a call for agents")
+        if request.method != "POST":
+            return _error(405, "agents' calls are POSTs", (("Allow", "POST"),))
+        now = self._clock()
+        if call == "claim":
+            claim = msgspec.json.decode(request.body, type=ClaimRequest)
+            return Response.json(200, await self._transactions.claim(claim, now))
+        run = _bearer(request)
+        if call == "report":
+            report = msgspec.json.decode(request.body, type=Report)
+            return Response.json(200, await self._transactions.report(run, report, now))
+        finish = msgspec.json.decode(request.body, type=FinishRequest)
+        return Response.json(200, await self._transactions.finish(run, finish, now))
+
+    async def _image(self, request: Request) -> Response:
+        """GET the manifest, layout or data of the image that the bearer's job wants."""
+        image, _, part = request.path.removeprefix(_IMAGE).partition("/")
+        if part not in ("manifest", "layout", "data"):
+            return _error(404, f"{request.path} is no part of an image")
+        if request.method == "POST":
+            return _error(405, "images are only read here", (("Allow", "GET, HEAD"),))
+        allowed = self._transactions.image_for_run(_bearer(request))
+        if allowed is None:
+            return _error(403, "this run is not known, or its job has ended")
+        if allowed != image:
+            return _error(403, "this run's job is about another image")
+        # The library reads its index and the manifest from disk: not on the event loop.
+        if part == "data":
+            body: Body = await asyncio.to_thread(self._library.open_data, image)
+        elif part == "layout":
+            body = BytesBody(await asyncio.to_thread(self._library.layout, image))
+        else:
+            body = BytesBody(await asyncio.to_thread(self._library.manifest_bytes, image))
+        return Response(200, body, headers=_NO_STORE, ranges=True)
+
+
+def _bearer(request: Request) -> str:
+    """The run of an Authorization header (RFC 6750 2.1)."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise _Unauthorised("an Authorization header with the run's bearer token is needed")
+    return token.strip()
+
+
+def _error(status: int, text: str, headers: tuple[tuple[str, str], ...] = ()) -> Response:
+    """The JSON error that agents understand."""
+    return Response(status, BytesBody(msgspec.json.encode({"error": text})), "application/json", headers)

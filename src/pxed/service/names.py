@@ -1,0 +1,232 @@
+"""What a machine gets under a name: one resolver for TFTP and boot HTTP.
+
+Names under `pxed/` are made here (the preboot client's scripts, the environment's files); every other name is a
+file below the TFTP root, or, when it is missing there, a boot program of `dhcp.boot_program_dir`.
+Confinement is the kernel's: `open_beneath` resolves each name below its root, symbolic links included.
+"""
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from typing import Literal
+from urllib.parse import unquote_to_bytes
+
+import structlog
+from msgspec import Struct
+
+from pxed._ext.files import open_beneath
+from pxed.boot import Site, scripts
+from pxed.config import Config
+from pxed.service.peers import Peers
+from pxed.service.transactions import Transactions
+from pxed.types import Check, Event, Identity, Job, Verdict
+from pxed.work.identity import clean
+
+__all__ = ["BytesContent", "Content", "FileContent", "Names", "NotFound", "Via"]
+
+Via = Literal["tftp", "http"]
+
+_PREFIX = "pxed/"
+_ENVIRONMENT = "pxed/environment/"
+
+# What firmware runs; other files (menus, kernels of other systems) are logged, and kept out of the timelines.
+_PROGRAM_SUFFIXES = (".efi", ".kpxe", ".kkpxe", ".pxe", ".0")
+
+
+class FileContent(Struct, frozen=True):
+    """An open regular file. The caller owns the descriptor."""
+
+    fd: int
+    size: int
+    mtime: int  # nanoseconds
+
+
+class BytesContent(Struct, frozen=True):
+    """Bytes made for this request."""
+
+    data: bytes
+
+
+class NotFound(Struct, frozen=True):
+    """There is nothing under this name, for this reason (a sentence for the log)."""
+
+    reason: str
+
+
+Content = FileContent | BytesContent | NotFound
+
+
+class Names:
+    """Answers names, and writes what was asked for and delivered into the machines' timelines."""
+
+    def __init__(
+        self,
+        config: Config,
+        transactions: Transactions,
+        peers: Peers,
+        toward: Callable[[str], str],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`toward`: the address of ours that an address reaches (`Interfaces.toward`)."""
+        self.configure(config)
+        self._transactions = transactions
+        self._peers = peers
+        self._toward = toward
+        self._clock = clock
+        self._log = structlog.get_logger("pxed.names")
+
+    def configure(self, config: Config) -> None:
+        """Take over a (reloaded) configuration."""
+        self._config = config
+        self._site = Site.from_config(config)
+
+    async def open(self, name: str | bytes, *, via: Via, peer: str, local: str = "", probe: bool = False) -> Content:
+        """What `peer` (an IP address) gets under `name`.
+
+        Over HTTP the name is the path as sent, percent-encoded. `local` is the address of ours that the peer
+        reached, if the caller knows it. `probe`: only its size is wanted (HEAD); it must have no effect.
+        """
+        text = os.fsdecode(name).lstrip("/")
+        if text.startswith(scripts.CHECK_PREFIX):
+            return self._check(text, via, peer, local or self._toward(peer), probe)
+        path = clean_name(unquote_to_bytes(text) if via == "http" else os.fsencode(text))
+        if path is None:
+            self._log.info("name refused", name=text[:200], peer=peer, via=via)
+            return NotFound("the name leads out of what is served")
+        if path == scripts.FIRST_SCRIPT:
+            return BytesContent(scripts.first_script(self._base(via, local or self._toward(peer))))
+        if path.startswith(_ENVIRONMENT):
+            return _open(self._config.environment_dir, path.removeprefix(_ENVIRONMENT))
+        if path.startswith(_PREFIX):
+            return NotFound(f"{path} is not a name of pxed's")
+        content = _open(self._config.tftp.root, path)
+        # Of the host's own directory only the boot programs are served, not whatever else lies there.
+        if isinstance(content, NotFound) and path in self._site.boot_programs.values():
+            return _open(self._config.dhcp.boot_program_dir, path)
+        return content
+
+    def delivered(self, name: str | bytes, *, via: Via, peer: str, size: int, seconds: float) -> None:
+        """The whole of a name went to `peer`: the transfer's last acknowledgement came, or the response's last byte
+        is with the kernel. Not to be called for a size probe, a HEAD, or a transfer that was cut off.
+        """
+        text = os.fsdecode(name).lstrip("/")
+        path = clean_name(unquote_to_bytes(text) if via == "http" else os.fsencode(text)) or ""
+        how = f"over {via.upper()} ({_bytes_text(size)} in {seconds:.1f} s)"
+        if path == scripts.KERNEL:
+            self._note(peer, "environment", f"kernel fetched {how}")
+        elif path == scripts.INITRAMFS:
+            self._note(peer, "environment", f"initramfs fetched completely {how}")
+        elif not path.startswith(_PREFIX) and path.lower().endswith(_PROGRAM_SUFFIXES):
+            self._note(peer, "boot-program", f"{path} fetched {how}")
+        self._log.info("delivered", name=text[:200], via=via, peer=peer, bytes=size, seconds=round(seconds, 3))
+
+    # -- the check -------------------------------------------------------------------------------------------------
+
+    def _check(self, name: str, via: Via, peer: str, local: str, probe: bool) -> Content:
+        """The preboot client asks whether there is work for it: the answer is a script."""
+        raw = scripts.parse_check_name(name)
+        identity = clean(raw) if raw is not None else Identity()
+        if not identity.mac:
+            self._log.info("check without a usable MAC", name=name[:200], peer=peer, via=via)
+            return NotFound("a check must name the machine's MAC: pxed/check/mac-aa-bb-cc-dd-ee-ff/...")
+        if probe:
+            return BytesContent(b"")
+        now = self._clock()
+        self._peers.learn(peer, identity.mac)
+        self._transactions.seen(identity, now)
+        check = self._transactions.check(identity, now)
+        script, text = self._answer(check, identity, self._base(via, local), local, now)
+        event = Event(now, identity.mac, "check", text, machine_id=check.machine_id, job_id=check.job_id)
+        self._transactions.note(event)
+        self._log.info("check", mac=identity.mac, via=via, peer=peer, verdict=check.verdict.value, answer=text)
+        return BytesContent(script)
+
+    def _answer(self, check: Check, identity: Identity, base: str, local: str, now: float) -> tuple[bytes, str]:
+        """(script, sentence for the timeline) for a check's answer."""
+        if check.verdict is Verdict.HOLD:
+            return scripts.hold_script(base, check.reason), f"{check.reason} Asked to wait."
+        if check.verdict is not Verdict.WORK:
+            return scripts.local_script(check.reason), f"{check.reason} Boots its own disk."
+        if missing := self.environment_missing():
+            return scripts.local_script(missing), f"There is work, but {missing} Boots its own disk; the job waits."
+        offer = self._transactions.ticket(identity, now)
+        if offer is None:  # the job ended, or used up its offers, between the check and now
+            text = "There was work a moment ago, and there is none now."
+            return scripts.local_script(text), f"{text} Boots its own disk."
+        job, token = offer
+        return self._work_script(job, token, identity, base, local), f"{check.reason} Gets the imaging environment."
+
+    def _work_script(self, job: Job, token: str, identity: Identity, base: str, local: str) -> bytes:
+        environment = self._config.environment
+        command_line = scripts.kernel_command_line(
+            self._site.http_base(local),
+            token,
+            identity.mac,
+            debug=job.debug,
+            console=environment.console,
+            append=environment.append,
+        )
+        return scripts.work_script(base, command_line)
+
+    def environment_missing(self) -> str:
+        """'' when the environment has been built, else a sentence that says what to do."""
+        directory = self._config.environment_dir
+        names = [name.removeprefix(_ENVIRONMENT) for name in (scripts.KERNEL, scripts.INITRAMFS)]
+        missing = [name for name in names if not os.path.isfile(f"{directory}/{name}")]  # noqa: PTH113
+        if not missing:
+            return ""
+        return (
+            f"the imaging environment has not been built ({' and '.join(missing)} missing in {directory}): "
+            "run `pxed environment build` on the server."
+        )
+
+    # -- small things ----------------------------------------------------------------------------------------------
+
+    def _base(self, via: Via, local: str) -> str:
+        """The URL that names are relative to, over the protocol that the client is using."""
+        return self._site.http_base(local) if via == "http" else self._site.tftp_base(local)
+
+    def _note(self, peer: str, kind: str, text: str) -> None:
+        """A timeline line for the machine behind an address, if it can be told which that is."""
+        if mac := self._peers.mac(peer):
+            self._transactions.note(Event(self._clock(), mac, kind, text))
+
+
+def clean_name(name: bytes) -> str | None:
+    """A name in its one form: slashes forward and single, no './'; None when it must not be served.
+
+    Clients write backslashes (Windows boot managers) and a leading slash (most). `..` is refused rather than
+    resolved: no boot client needs it.
+    """
+    if b"\0" in name:
+        return None
+    parts = [part for part in os.fsdecode(name).replace("\\", "/").split("/") if part not in ("", ".")]
+    return "/".join(parts) if parts and ".." not in parts else None
+
+
+def _open(root: str, name: str) -> Content:
+    """Open a file below a directory."""
+    try:
+        directory = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        return NotFound(f"{root} cannot be read: {error.strerror}")
+    try:
+        fd = open_beneath(directory, name)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            return NotFound(f"{name} leads out of {root}")
+        return NotFound(f"{name} in {root}: {error.strerror}")
+    finally:
+        os.close(directory)
+    status = os.fstat(fd)
+    return FileContent(fd, status.st_size, status.st_mtime_ns)
+
+
+def _bytes_text(size: int) -> str:
+    """A size for people: '312 B', '74 KB', '57.3 MB'."""
+    if size < 1000:
+        return f"{size} B"
+    if size < 1_000_000:
+        return f"{size / 1000:.0f} KB"
+    return f"{size / 1_000_000:.1f} MB"
