@@ -102,6 +102,4 @@ def _sealed(manifest: Manifest) -> set[int]:
 def check_fits(manifest: Manifest, size: int) -> None:
     """Raise AgentFailure unless a disk of `size` bytes holds the image: the last look before the first write."""
     if size < manifest.size:
-        raise AgentFailure(
-            Step.TARGET, f"The disk is too small: it has {size} bytes, the image needs {manifest.size}."
-        )
+        raise AgentFailure(Step.TARGET, f"The disk is too small: it has {size} bytes, the image needs {manifest.size}.")

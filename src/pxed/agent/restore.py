@@ -84,7 +84,7 @@ def unseal(target: Target) -> None:
 
 
 def lay_down(plan: Plan, target: Target, progress: Progress, make_fetcher: Callable[[], Fetcher]) -> None:
-    """Zero runs and all chunks but the seal, by several threads. Raises the first failure of any of them, or Stopped."""
+    """Zero runs and all chunks but the seal, by several threads. Raises the first failure among them, or Stopped."""
     batches: SimpleQueue[Batch] = SimpleQueue()
     for batch in plan.batches:
         batches.put(batch)
@@ -129,9 +129,7 @@ def lay_down(plan: Plan, target: Target, progress: Progress, make_fetcher: Calla
         raise next((error for error in failures if not isinstance(error, Stopped)), failures[0])
 
 
-def _write_batch(
-    chunks: Iterator[tuple[Piece, bytes]], target: Target, raw: memoryview, progress: Progress
-) -> None:
+def _write_batch(chunks: Iterator[tuple[Piece, bytes]], target: Target, raw: memoryview, progress: Progress) -> None:
     """Gather chunks that lie together on the disk, and write each run of them at once."""
     start = filled = 0
     for piece, data in chunks:

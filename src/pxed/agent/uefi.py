@@ -56,7 +56,7 @@ def set_boot_entry(host: Host, target: Target, manifest: Manifest, label: str) -
         return "The EFI system partition holds no boot loader for x86-64; no boot entry was made."
     try:
         _write_entry(host, target, esp, label, loader)
-        return f"UEFI starts {loader} next, as boot entry \"{label}\"."
+        return f'UEFI starts {loader} next, as boot entry "{label}".'
     except ToolError as refusal:
         return f"Firmware refuses a boot entry ({refusal}). {_use_fallback(host, target, esp, loader)}"
 

@@ -56,7 +56,9 @@ def build(out_dir: Path | str, progress: Callable[[str], None] = lambda _: None,
     suite = host.release(Path("/etc/os-release").read_text())
     sources = host.sources(suite)
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="pxed-environment-", dir=os.environ.get("TMPDIR", "/var/tmp")) as scratch:
+    # A gigabyte for a minute: /var/tmp is on disk where /tmp is often memory.
+    place = os.environ.get("TMPDIR", "/var/tmp")  # noqa: S108 (a private directory is made in it)
+    with tempfile.TemporaryDirectory(prefix="pxed-environment-", dir=place) as scratch:
         work = Path(scratch)
         work.chmod(0o755)  # mmdebstrap in a user namespace has to reach it
         progress(f"Fetching and unpacking packages of Debian {suite}.")
@@ -137,5 +139,3 @@ def _publish(work: Path, out: Path, built: Built) -> None:
         shutil.copyfile(work / name, beside)
         beside.chmod(0o644)
         beside.replace(out / name)
-
-

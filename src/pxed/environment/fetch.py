@@ -33,7 +33,7 @@ def fetch(suite: str, sources: list[Source], cache: Path, tar: Path, progress: C
 
 
 def _mmdebstrap(suite: str, sources: list[Source], components: tuple[str, ...], cache: Path, tar: Path) -> None:
-    packages = contents.PACKAGES
+    packages: tuple[str, ...] = contents.PACKAGES
     if "non-free-firmware" in components:
         packages += contents.FIRMWARE_PACKAGES
     archives, place = "/var/cache/apt/archives", shlex.quote(str(cache))
@@ -48,7 +48,7 @@ def _mmdebstrap(suite: str, sources: list[Source], components: tuple[str, ...], 
             "--aptopt=Apt::Install-Recommends false",
             "--dpkgopt=path-exclude=/usr/share/*",
             f"--include={','.join(packages)}",
-            f"--setup-hook=mkdir -p \"$1\"{archives}",
+            f'--setup-hook=mkdir -p "$1"{archives}',
             f"--setup-hook=sync-in {place} {archives}",
             f'--extract-hook=APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" {simulate} | grep ^Inst >"$1"/{RESOLVED}',
             f"--extract-hook=sync-out {archives} {place}",

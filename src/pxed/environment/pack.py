@@ -40,7 +40,17 @@ def pack(tree: Tree, early_modules: list[str], work: Path, target: Path, epoch: 
     squash(tree.root, stage / "root.squashfs", epoch)
     _set_times(stage, epoch)
     archive = run(
-        ["cpio", "--quiet", "--null", "--create", "--format=newc", "--reproducible", "--owner=+0:+0", "--directory", str(stage)],
+        [
+            "cpio",
+            "--quiet",
+            "--null",
+            "--create",
+            "--format=newc",
+            "--reproducible",
+            "--owner=+0:+0",
+            "--directory",
+            str(stage),
+        ],
         input=b"\0".join(sorted(os.fsencode(path.relative_to(stage)) for path in stage.rglob("*"))),
     )
     target.write_bytes(zstandard.ZstdCompressor(level=OUTER_LEVEL, write_checksum=True).compress(archive))

@@ -206,5 +206,3 @@ def _inside(root: Path, path: Path) -> Path:
         else:
             path = path.parent / link
     return path
-
-
