@@ -30,7 +30,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from pxed.errors import InternalError, OperatorError
+from pxed.errors import OperatorError
 
 __all__ = ["PACK_LIMIT", "PackWriter", "Place", "Store", "sync_directory"]
 
@@ -370,10 +370,11 @@ class PackWriter:
         for (pack,) in self._store.rows("SELECT id FROM pack WHERE end < ? ORDER BY id DESC", PACK_LIMIT):
             if self._take(pack):
                 return
-        with self._store.transaction() as db:
-            pack = db.execute("INSERT INTO pack DEFAULT VALUES").lastrowid
-        if pack is None or not self._take(pack):
-            raise InternalError(f"pack {pack} was just made and is not free")
+        while True:  # once, unless another import takes the new pack before we do
+            with self._store.transaction() as db:
+                pack = db.execute("INSERT INTO pack DEFAULT VALUES").lastrowid
+            if pack is not None and self._take(pack):
+                return
 
     def _take(self, pack: int) -> bool:
         path = self._store.pack_path(pack)
