@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,18 +25,17 @@ class Cli:
             f'[server]\naddress = "127.0.0.1"\nstate_dir = "{base}/state"\nsocket = "{base}/sock"\n'
             f'[tftp]\nroot = "{base}"\n'
         )
+        self.library = Library(base / "state/images")
 
     def __call__(self, *arguments: object) -> Result:
         return CliRunner().invoke(main, ["--config", str(self.config), "image", *map(str, arguments)])
 
-    @property
-    def library(self) -> Library:
-        return Library(self.base / "state/images")
-
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Iterator[Cli]:
-    yield Cli(tmp_path)
+    cli = Cli(tmp_path)
+    yield cli
+    cli.library.close()
 
 
 def test_the_life_of_an_image(cli: Cli, tmp_path: Path) -> None:
@@ -59,8 +60,6 @@ def test_the_life_of_an_image(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_partitions_are_shown(cli: Cli, tmp_path: Path) -> None:
-    import subprocess
-
     disk = write_disk(tmp_path / "disk", 32 * MIB)
     script = "label: gpt\nsize=10M, name=esp\n"
     subprocess.run(["sfdisk", "-q", disk], input=script, text=True, check=True)
@@ -116,8 +115,6 @@ def test_rm_asks_a_running_server(cli: Cli, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "sock"))
         listener.listen()
-        listener.settimeout(0)
-        import threading
 
         def answer() -> None:
             listener.settimeout(60)

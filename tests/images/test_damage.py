@@ -1,6 +1,7 @@
 """Damage in the store is found, named, never handed out as a disk, and mended by the next import."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,10 @@ def disk(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def library(tmp_path: Path, disk: Path) -> Library:
-    library = Library(tmp_path / "store")
-    library.import_image(disk, "image")
-    return library
+def library(tmp_path: Path, disk: Path) -> Iterator[Library]:
+    with Library(tmp_path / "store") as library:
+        library.import_image(disk, "image")
+        yield library
 
 
 def spoil(library: Library, position: int) -> None:

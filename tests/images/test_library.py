@@ -3,6 +3,7 @@
 import os
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,9 @@ def restore(library: Library, image_id: str) -> bytes:
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Library:
-    return Library(tmp_path / "store")
+def library(tmp_path: Path) -> Iterator[Library]:
+    with Library(tmp_path / "store") as library:
+        yield library
 
 
 @pytest.mark.parametrize("image_format", ["raw", "qcow2", "vmdk", "vhdx", "vdi"])

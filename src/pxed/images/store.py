@@ -109,11 +109,17 @@ class Store:
             self._db = sqlite3.connect(
                 directory / "index.sqlite", isolation_level=None, check_same_thread=False, timeout=60
             )
-            self._prepare()
         except OSError as error:
             raise OperatorError(f"{error.filename}: the image store cannot be opened: {error.strerror}") from None
         except sqlite3.Error as error:
             raise OperatorError(f"{directory}/index.sqlite: the image index cannot be opened: {error}") from None
+        try:
+            self._prepare()
+        except BaseException as error:
+            self._db.close()
+            if isinstance(error, sqlite3.Error):
+                raise OperatorError(f"{directory}/index.sqlite: the image index cannot be opened: {error}") from None
+            raise
 
     def _prepare(self) -> None:
         self._db.execute("PRAGMA journal_mode = WAL")
