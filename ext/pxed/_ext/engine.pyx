@@ -23,7 +23,8 @@ from pxed._ext.linux_net cimport (
     pxed_inbox_truncated,
 )
 from pxed._ext.sender cimport COMMAND_REFUSE, COMMAND_SEND, Command, Event, free_command, new_command
-from pxed._ext.tftp_sender cimport Ledger, TftpSender
+from pxed._ext.tftp_events cimport Ledger
+from pxed._ext.tftp_sender cimport TftpSender
 from pxed._ext.udp cimport UdpSocket, receive_batch, send_batch
 
 from pxed._ext.udp import open_socket
@@ -165,7 +166,7 @@ cdef class Engine:
         self.sender.close()
 
     def drain(self) -> list:
-        """The events since the last call: tftp_sender.Request and tftp_sender.Finished, oldest first."""
+        """The events since the last call: tftp_events.Request and tftp_events.Finished, oldest first."""
         cdef Event *first
         cdef uint64_t count
         read(self.event_fd, &count, sizeof(count))
@@ -195,12 +196,12 @@ cdef class Engine:
     def statistics(self) -> dict:
         """Counters since the start, and gauges: the sender's, and those of the sockets."""
         cdef unsigned int i
-        statistics = self.sender._statistics()
+        statistics = self.sender.statistics()
         statistics["received"] = self.received
         statistics["stuck"] = self.stuck
         statistics["send_errors"] = sum([self.udp[i].send_errors for i in range(self.socket_count)])
         statistics["receive_errors"] = sum([self.udp[i].receive_errors for i in range(self.socket_count)])
-        statistics["drops"]["too-long"] = self.too_long
+        statistics["drop.too-long"] = self.too_long
         return statistics
 
     # -- between the threads -----------------------------------------------------------------------------------------

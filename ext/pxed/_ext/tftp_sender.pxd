@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from pxed._ext.blob cimport pxed_blob
 from pxed._ext.linux_net cimport pxed_batch, pxed_path
-from pxed._ext.sender cimport Command, Event, Sender
+from pxed._ext.sender cimport Command, Sender
 from pxed._ext.tftp cimport ERROR_TEXT_LIMIT
 from pxed._ext.timers cimport Timer, Wheel
 
@@ -112,7 +112,6 @@ cdef class TftpSender(Sender):
     cdef size_t control_first
     cdef size_t control_count
     cdef Counters counters
-    cdef Ledger ledger           # only for the Python face of this class
 
     # the table
     cdef Transfer *_find(self, const pxed_path *path) noexcept nogil
@@ -138,10 +137,4 @@ cdef class TftpSender(Sender):
     cdef void _go_back(self, Transfer *t) noexcept nogil
     cdef void _send_error(self, const pxed_path *path, uint32_t code, const uint8_t *text, size_t size) noexcept nogil
     cdef bint _fill_from(self, Transfer *t, pxed_batch *batch, uint64_t now) noexcept nogil
-    cdef dict _statistics(self)
-
-
-cdef class Ledger:
-    # Turns events into Python records, and remembers the requests that run.
-    cdef dict requests
-    cdef list take(self, Event *first)
+    cdef dict statistics(self)

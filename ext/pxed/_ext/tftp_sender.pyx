@@ -20,29 +20,20 @@ Rules (RFC 1350, 1123 section 4.2.3.1, 2347-2349, 7440):
 Transfers that ended are freed by the next `fill`, as slices of their blobs may still be in the batch.
 """
 
-from typing import NamedTuple
+from pxed._ext.tftp_events import OUTCOME_NAMES
 
-from pxed._ext.tftp import parse
-
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport UINT64_MAX
 from libc.stdlib cimport calloc, free, malloc, realloc
 
-from pxed._ext.blob cimport Blob, pxed_blob_ref, pxed_blob_unref
+from pxed._ext.blob cimport pxed_blob_ref, pxed_blob_unref
 from pxed._ext.linux_net cimport (
-    INET6_ADDRSTRLEN,
     pxed_batch_add,
-    pxed_batch_clear,
     pxed_batch_extend,
     pxed_batch_has_room,
     pxed_path_equal,
     pxed_path_hash,
     pxed_path_is_v6,
-    pxed_path_parse,
-    pxed_path_port,
-    pxed_path_text,
 )
-from pxed._ext.sender cimport COMMAND_REFUSE, COMMAND_SEND, EVENT_FINISHED, EVENT_REQUEST, free_command, new_command
+from pxed._ext.sender cimport COMMAND_REFUSE, COMMAND_SEND, EVENT_FINISHED, EVENT_REQUEST, Event
 from pxed._ext.tftp cimport (
     DATA_HEADER,
     ERR_ACCESS,
@@ -100,9 +91,6 @@ cdef uint64_t ASKED_PATIENCE = 30_000 * MS
 # Duplicates made by the network come within milliseconds; a machine that restarts takes seconds.
 cdef uint64_t RESTART_AFTER = 500 * MS
 
-OUTCOME_NAMES = (
-    "ok", "probe", "closed", "client-error", "timeout", "no-answer", "refused", "superseded", "abandoned",
-)
 DROP_NAMES = (
     "malformed", "opcode", "unknown-peer", "stale-ack", "merged", "busy", "no-memory", "control-full",
 )
@@ -117,23 +105,17 @@ cdef uint64_t _hash_bytes(const uint8_t *data, size_t size) noexcept nogil:
     return h
 
 
-cdef uint64_t _now(double seconds) noexcept nogil:
-    return <uint64_t>(seconds * 1e9)
-
-
 @cython.final
 cdef class TftpSender(Sender):
-    """The sender, as an engine drives it; the Python methods drive it in virtual time, for tests.
+    """The sender, as an engine drives it; `tftp_virtual` drives one from Python.
 
     `seed` should be random in production (it keys the hash table), `limit` bounds the transfers at one time.
-    Times are seconds here, peers are (address, port).
     """
 
     def __cinit__(self, uint64_t seed=0, size_t limit=20_000):
         if not 0 < limit <= 1 << SLOT_BITS:
             raise ValueError(f"limit must be from 1 to {1 << SLOT_BITS}")
         self.wheel = Wheel()
-        self.ledger = Ledger()
         self.seed = seed
         self.limit = limit
         self.ready.ready_next = self.ready.ready_previous = &self.ready
@@ -576,7 +558,8 @@ cdef class TftpSender(Sender):
         self._wait(t, now + t.timeout)
         return t.next <= last
 
-    cdef dict _statistics(self):
+    cdef dict statistics(self):
+        """Counters since the beginning and gauges; `outcome.NAME` and `drop.REASON` among them."""
         statistics = {
             "running": self.running,
             "asked": self.asked,
@@ -588,149 +571,6 @@ cdef class TftpSender(Sender):
             "timeouts": self.counters.timeouts,
             "writes_refused": self.counters.writes_refused,
         }
-        statistics["outcomes"] = {name: self.counters.outcome[i] for i, name in enumerate(OUTCOME_NAMES)}
-        statistics["drops"] = {name: self.counters.drop[i] for i, name in enumerate(DROP_NAMES)}
+        statistics.update({f"outcome.{name}": self.counters.outcome[i] for i, name in enumerate(OUTCOME_NAMES)})
+        statistics.update({f"drop.{name}": self.counters.drop[i] for i, name in enumerate(DROP_NAMES)})
         return statistics
-
-    # -- the Python face, for tests: the same in virtual time --------------------------------------------------------
-
-    def receive_datagram(self, data: bytes, peer: tuple, double now, local: str = "") -> None:
-        """A datagram from `peer`, sent to our address `local`. Raises ValueError for an address that is none."""
-        cdef pxed_path path
-        cdef Py_buffer view
-        if pxed_path_parse(&path, peer[0].encode(), peer[1], local.encode()) < 0:
-            raise ValueError(f"not addresses of one family: {peer[0]!r}, {local!r}")
-        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-        self.receive(<const uint8_t *>view.buf, view.len, &path, _now(now))
-        PyBuffer_Release(&view)
-
-    def expire(self, double now) -> None:
-        """Let the timers run that are due at `now`."""
-        self.on_timer(_now(now))
-
-    def deadline(self) -> float | None:
-        """When to call `expire` next; None when nothing waits."""
-        cdef uint64_t deadline = self.wheel.next_deadline()
-        return None if deadline == UINT64_MAX else deadline / 1e9
-
-    def drain(self, double now) -> list:
-        """Every datagram that is ready, as (peer, bytes), in order."""
-        cdef pxed_batch *batch = <pxed_batch *>malloc(sizeof(pxed_batch))
-        cdef bint more = True
-        cdef unsigned int i
-        if batch is NULL:
-            raise MemoryError
-        datagrams = []
-        while more:
-            pxed_batch_clear(batch)
-            more = self.fill(batch, _now(now))
-            for i in range(batch.count):
-                datagrams += _datagrams(batch, i)
-        free(batch)
-        return datagrams
-
-    def events(self) -> list:
-        """The Request and Finished records since the last call."""
-        return self.ledger.take(self.take_events())
-
-    def send(self, id: int, Blob blob, double now) -> None:
-        """Answer request `id` with a blob; nothing when it ended meanwhile."""
-        cdef Command *command = new_command(COMMAND_SEND, id, NULL, 0)
-        if command is NULL:
-            raise MemoryError
-        command.blob = pxed_blob_ref(blob.c)
-        self.command(command, _now(now))
-        free_command(command)
-
-    def refuse(self, id: int, uint32_t code, text: str, double now) -> None:
-        """Answer request `id` with an ERROR; nothing when it ended meanwhile."""
-        cdef bytes encoded = text.encode("utf-8", "replace")
-        cdef Command *command = new_command(COMMAND_REFUSE, id, encoded, len(encoded))
-        if command is NULL:
-            raise MemoryError
-        command.error = code
-        self.command(command, _now(now))
-        free_command(command)
-
-    def statistics(self) -> dict:
-        """Counters since the beginning; `outcomes` and `drops` by reason."""
-        return self._statistics()
-
-
-cdef list _datagrams(pxed_batch *batch, unsigned int i):
-    # One message of a batch, cut as the kernel would cut it.
-    cdef size_t piece
-    cdef size_t segment = batch.segment[i]
-    cdef bytes whole = b""
-    for piece in range(batch.message[i].msg_hdr.msg_iovlen):
-        whole += (<char *>batch.message[i].msg_hdr.msg_iov[piece].iov_base)[
-            :batch.message[i].msg_hdr.msg_iov[piece].iov_len]
-    peer = (_address(&batch.path[i], 0), pxed_path_port(&batch.path[i]))
-    return [(peer, whole[at:at + segment]) for at in range(0, len(whole), segment)]
-
-
-cdef str _address(const pxed_path *path, int which):
-    cdef char text[INET6_ADDRSTRLEN]
-    pxed_path_text(path, which, text)
-    return text.decode()
-
-
-class Request(NamedTuple):
-    """Somebody asks for a file. Answer with `send` or `refuse`; until then it waits, and repeats are merged."""
-
-    id: int
-    peer: tuple[str, int]
-    local_address: str  # of ours that was asked; "" when unknown
-    name: str
-    mode: str  # "octet" or "netascii"
-    options: dict[str, int]  # as asked
-
-
-class Finished(NamedTuple):
-    """A transfer ended."""
-
-    id: int
-    peer: tuple[str, int]
-    name: str
-    bytes: int  # of the file that the client acknowledged
-    blocks: int
-    retransmits: int  # datagrams beyond the first sending of each
-    seconds: float  # since the request
-    outcome: str  # one of OUTCOME_NAMES
-    error: str  # "" or the ERROR's code and text, ours or the client's
-
-
-@cython.final
-cdef class Ledger:
-    """Makes Python records of events; knows which requests run. For one thread."""
-
-    def __cinit__(self):
-        self.requests = {}
-
-    cdef list take(self, Event *first):
-        """The records of a list of events, which is freed."""
-        cdef Event *event = first
-        cdef Event *after
-        records = []
-        while event is not NULL:
-            peer = (_address(&event.path, 0), pxed_path_port(&event.path))
-            data = event.data[:event.size]
-            if event.kind == EVENT_REQUEST:
-                request = parse(data)
-                local = _address(&event.path, 1)
-                if local in ("0.0.0.0", "::"):
-                    local = ""
-                record = Request(event.id, peer, local, request.name, request.mode, request.options)
-                self.requests[event.id] = record
-            else:
-                asked = self.requests.pop(event.id, None)
-                error = f"{event.error} {data.decode('utf-8', 'replace')}".rstrip() if event.error or data else ""
-                record = Finished(
-                    event.id, peer, asked.name if asked is not None else "", event.bytes, event.blocks,
-                    event.retransmits, event.duration / 1e9, OUTCOME_NAMES[event.outcome], error,
-                )
-            records.append(record)
-            after = event.next
-            free(event)
-            event = after
-        return records

@@ -1,10 +1,10 @@
 """Engine: sockets, a TFTP sender and its timers, run by one native thread that never holds the GIL."""
 
 from collections.abc import Sequence
-from typing import Any, final
+from typing import final
 
 from pxed._ext.blob import Blob
-from pxed._ext.tftp_sender import Finished, Request
+from pxed._ext.tftp_events import Finished, Request
 
 @final
 class Engine:
@@ -40,5 +40,5 @@ class Engine:
     def refuse(self, id: int, code: int, text: str) -> None:
         """Answer request `id` with ERROR `code`; nothing if it ended meanwhile."""
 
-    def statistics(self) -> dict[str, Any]:
+    def statistics(self) -> dict[str, int]:
         """Counters since the start, and gauges: the sender's, and those of the sockets."""

@@ -70,7 +70,7 @@ class BlobCache:
 
     def statistics(self) -> dict[str, int]:
         """Gauges: blobs and bytes kept, reads under way."""
-        return {"blobs": len(self._blobs), "bytes": self._bytes, "loading": len(self._loading)}
+        return {"cached": len(self._blobs), "cached_bytes": self._bytes, "loading": len(self._loading)}
 
 
 def _copy(fd: int, *, netascii: bool) -> Blob:

@@ -8,14 +8,16 @@ import asyncio
 import os
 import secrets
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Literal, Protocol
 
 import structlog
 
 from pxed._ext.blob import Blob
 from pxed._ext.engine import Engine
-from pxed._ext.tftp_sender import Finished, Request
+from pxed._ext.tftp_events import Finished, Request
+from pxed.net.holders import bind_error
 from pxed.service.blobs import BlobCache
+from pxed.service.names import BytesContent, Content, NotFound
 
 __all__ = ["TftpService"]
 
@@ -30,10 +32,10 @@ _QUIET_OUTCOMES = frozenset({"ok", "probe", "closed", "refused", "superseded"})
 class Names(Protocol):
     """What the service needs of `service.names.Names`."""
 
-    async def open(self, name: str, *, via: Any, peer: str, local: str = "") -> Any:
-        """A record with `fd` (ours to close), or with `data`, or with the `reason` why there is neither."""
+    async def open(self, name: str, *, via: Literal["tftp"], peer: str, local: str = "") -> Content:
+        """What `peer` gets under `name`; a file's descriptor becomes the service's."""
 
-    def delivered(self, name: str, *, via: Any, peer: str, size: int, seconds: float) -> None:
+    def delivered(self, name: str, *, via: Literal["tftp"], peer: str, size: int, seconds: float) -> None:
         """The whole file reached the machine."""
 
 
@@ -42,32 +44,44 @@ class TftpService:
 
     def __init__(self, addresses: Sequence[str], port: int, names: Names) -> None:
         """`port` 0 takes any free port per address (tests); `bound` tells which."""
-        self._wanted = [(address, port) for address in addresses]
+        self._addresses = tuple(addresses)
+        self._port = port
         self._names = names
         self._engine = Engine(secrets.randbits(64))
         self._blobs = BlobCache()
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger("pxed.tftp")
+        self._started = False
         self.bound: list[tuple[str, int]] = []
 
-    async def start(self) -> None:
-        """Bind and serve. Raises OSError naming the address that cannot be bound."""
-        self.bound = self._engine.bind(self._wanted)
+    @property
+    def statistics(self) -> dict[str, int]:
+        """Counters since the start and gauges: the engine's, and those of the cache of files."""
+        return {**self._engine.statistics(), **self._blobs.statistics()}
+
+    def open(self) -> None:
+        """Bind. Raises OperatorError: taken (it says by whom), no permission, not our address."""
+        for address in self._addresses:
+            try:
+                self.bound += self._engine.bind([(address, self._port)])
+            except OSError as error:
+                hint = "Another port can be set: [tftp] port (clients ask port 69 unless told otherwise)."
+                raise bind_error("udp", address, self._port, error, hint) from error
+
+    def start(self) -> None:
+        """Begin to serve; call it on the event loop."""
         self._engine.start()
         asyncio.get_running_loop().add_reader(self._engine.event_fd, self._on_events)
-        self._log.info("tftp ready", addresses=[f"{address}:{port}" for address, port in self.bound])
+        self._started = True
 
     async def stop(self) -> None:
-        """End every transfer and close the ports."""
-        asyncio.get_running_loop().remove_reader(self._engine.event_fd)
+        """End every transfer and close the ports. Safe after a failed `open`."""
+        if self._started:
+            asyncio.get_running_loop().remove_reader(self._engine.event_fd)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._engine.stop()
-
-    def statistics(self) -> dict[str, Any]:
-        """The engine's counters and the cache's gauges."""
-        return {**self._engine.statistics(), "cache": self._blobs.statistics()}
 
     def _on_events(self) -> None:
         for event in self._engine.drain():
@@ -98,10 +112,10 @@ class TftpService:
         """The bytes under a name. Raises FileNotFoundError with the reason, or OSError."""
         netascii = request.mode == "netascii"
         content = await self._names.open(request.name, via="tftp", peer=request.peer[0], local=request.local_address)
-        if (reason := getattr(content, "reason", None)) is not None:
-            raise FileNotFoundError(reason)
-        if (data := getattr(content, "data", None)) is not None:
-            blob = Blob.from_bytes(data)
+        if isinstance(content, NotFound):
+            raise FileNotFoundError(content.reason)
+        if isinstance(content, BytesContent):
+            blob = Blob(content.data)
             return blob.netascii() if netascii else blob
         try:
             return await self._blobs.load(content.fd, netascii=netascii)
