@@ -180,6 +180,14 @@ MISTAKES = {
         MINIMAL.replace('"10.78.0.1"', '["10.78.0.1", "10.78.0.1"]'),
         f'f.toml:2: key `server.address`: expected {ADDRESS}; got "10.78.0.1" twice',
     ),
+    "address with a control character, a quote and a backslash": (
+        MINIMAL.replace("10.78.0.1", '\\u0085\\"\\\\ü'),
+        f'f.toml:2: key `server.address`: expected {ADDRESS}; got "\\u0085\\"\\\\ü"',
+    ),
+    "key with a line break in it": (
+        MINIMAL + '"a\\nb" = 1\n',
+        "f.toml:6: key `tftp.a\\nb`: expected one of `root`, `port`",
+    ),
     "relative path": (
         MINIMAL.replace("/srv/tftp", "srv"),
         'f.toml:5: key `tftp.root`: expected an absolute path; got "srv"',

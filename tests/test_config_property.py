@@ -59,6 +59,8 @@ def test_any_toml_gives_a_config_or_an_error(text: str) -> None:
 
 @patient
 @given(st.text())
+@example('[server]\naddress = "\\u0085\\u2028"')
+@example('"\\u0085" = 1')
 @example("[" * 100_000)
 @example("x = " + "[" * 100_000)
 @example("x = " + "9" * 5000)

@@ -184,7 +184,7 @@ class _Mistake(NamedTuple):
 def _struct_mistakes(struct: type[Struct], tree: object, at: Key) -> Iterator[_Mistake]:
     """Everything wrong with `tree` as a table of `struct`'s fields."""
     if not isinstance(tree, dict):
-        yield _Mistake(at, f"section `{'.'.join(at)}`: expected a table; got {_shown(tree)}")
+        yield _Mistake(at, f"section `{_dotted(at)}`: expected a table; got {_shown(tree)}")
         return
     known = {f.encode_name: f for f in msgspec.structs.fields(struct)}
     missed = {name for name, f in known.items() if f.required and name not in tree}
@@ -208,7 +208,7 @@ def _missing(key: Key, kind: Any) -> Iterator[_Mistake]:
             if f.required:
                 yield from _missing((*key, f.encode_name), f.type)
     else:
-        yield _Mistake(key[:-1], f"key `{'.'.join(key)}`: expected {_expected(key, kind)}; the key is missing")
+        yield _Mistake(key[:-1], f"key `{_dotted(key)}`: expected {_expected(key, kind)}; the key is missing")
 
 
 def _field_mistakes(kind: Any, value: object, key: Key) -> Iterator[_Mistake]:
@@ -219,19 +219,19 @@ def _field_mistakes(kind: Any, value: object, key: Key) -> Iterator[_Mistake]:
         converted = msgspec.convert(value, kind)
     except (msgspec.ValidationError, OverflowError):
         yield _Mistake(
-            key, f"key `{'.'.join(key)}`: expected {_expected(key, kind)}; got {_shown(value)}{_hint(kind, value)}"
+            key, f"key `{_dotted(key)}`: expected {_expected(key, kind)}; got {_shown(value)}{_hint(kind, value)}"
         )
         return
     rule = _RULES.get(".".join(key))
     for got in rule.broken(converted) if rule else ():
-        yield _Mistake(key, f"key `{'.'.join(key)}`: expected {_expected(key, kind)}; got {got}")
+        yield _Mistake(key, f"key `{_dotted(key)}`: expected {_expected(key, kind)}; got {got}")
 
 
 def _unknown(at: Key, name: str, known: list[str], nearest: Key) -> _Mistake:
     what, shown = ("key", "`{}`") if at else ("section", "`[{}]`")
     hint = f"; did you mean {shown.format('.'.join(nearest))}?" if nearest else ""
     names = ", ".join(shown.format(k) for k in known)
-    return _Mistake((*at, name), f"{what} `{'.'.join((*at, name))}`: expected one of {names}{hint}")
+    return _Mistake((*at, name), f"{what} `{_dotted((*at, name))}`: expected one of {names}{hint}")
 
 
 def _nearest_key(at: Key, name: str, unused: list[str], here: list[str]) -> Key:
@@ -273,13 +273,23 @@ def _expected(key: Key, kind: Any) -> str:
             return "text"
 
 
+def _dotted(key: Key) -> str:
+    return ".".join(map(_printable, key))
+
+
+def _printable(text: str, quoted: bool = False) -> str:
+    """With everything escaped, as TOML does it, that could break a line or play with a terminal."""
+    plain = (c.isprintable() and not (quoted and c in '"\\') for c in text)
+    return "".join(c if ok else json.dumps(c)[1:-1] for c, ok in zip(text, plain, strict=True))
+
+
 def _shown(value: object) -> str:
     """A value as TOML writes it, cut short."""
     match value:
         case bool():
             return "true" if value else "false"
         case str():
-            text = json.dumps(value, ensure_ascii=False)
+            text = f'"{_printable(value, quoted=True)}"'
             return text if len(text) <= 60 else text[:56] + '…"'
         case list():
             return "a list" if value else "an empty list"

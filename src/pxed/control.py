@@ -21,8 +21,7 @@ __all__ = ["ServerControl"]
 class ServerControl:
     """Implements `pxed.api.control.Control`.
 
-    `services` tells each service's state, `counters` their figures, `warnings` what to look at; `reread` reads the
-    configuration again.
+    `services` tells each service's state, `counters` their figures, `warnings` what to look at; `reread` reloads the configuration.
     """
 
     def __init__(

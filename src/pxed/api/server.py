@@ -122,7 +122,8 @@ def _listen(path: str) -> tuple[socket.socket, int]:
 
 
 def _remove(path: str, inode: int) -> None:
-    with contextlib.suppress(FileNotFoundError):
+    # Without permission (the server has dropped its privileges) it stays behind, and the next start replaces it.
+    with contextlib.suppress(FileNotFoundError, PermissionError):
         if Path(path).stat().st_ino == inode:  # a server started meanwhile has its own socket under this name
             Path(path).unlink()
 

@@ -1,0 +1,80 @@
+"""`pxed check`: what is wrong on this host and this network, in plain sentences."""
+
+from collections.abc import Iterator
+
+import click
+
+from pxed.api.control import Status
+from pxed.cli import Context, pass_context
+from pxed.cli.client import Client
+from pxed.cli.output import is_terminal, json_option, print_json
+from pxed.config import Config
+from pxed.errors import ConfigError, OperatorError
+from pxed.net.diagnose import Finding, diagnose
+from pxed.net.interfaces import list_addresses
+from pxed.net.probe import judge, listen
+
+COLOURS = {"error": "red", "warning": "yellow"}
+
+
+@click.command()
+@click.option("--no-probe", is_flag=True, help="Do not ask the network who else answers PXE clients.")
+@json_option
+@pass_context
+def check(context: Context, no_probe: bool, as_json: bool) -> None:
+    """Say what is wrong on this host.
+
+    Looks at ports, addresses, folders, boot programs and the imaging environment, and asks the network as a PXE
+    client who else answers (two datagrams an interface, as a machine that takes no lease). The exit code is 1 when
+    something must be mended.
+    """
+    findings = list(_findings(context, probe=not no_probe))
+    broken = sum(finding.level == "error" for finding in findings)
+    if as_json:
+        print_json({"ok": not broken, "findings": findings})
+    else:
+        for finding in findings:
+            level = click.style(finding.level, fg=COLOURS[finding.level], bold=True) if is_terminal() else finding.level
+            click.echo(f"{level}: {finding.text}")
+        click.echo(_summary(broken, len(findings) - broken))
+    if broken:
+        raise click.exceptions.Exit(1)
+
+
+def _findings(context: Context, probe: bool) -> Iterator[Finding]:
+    try:
+        config = context.config
+    except ConfigError as error:
+        for line in str(error).splitlines():
+            yield Finding("error", "config", line)
+        return
+    server_pid = _server_pid(config)
+    yield from diagnose(config, server_pid)
+    if probe and config.dhcp.enabled:
+        yield from _heard(config, ours=config.server.addresses if server_pid is not None else ())
+
+
+def _server_pid(config: Config) -> int | None:
+    """Of the server that runs with this configuration, if one does."""
+    try:
+        return Client(config.server.socket).get("/status", Status).pid
+    except OperatorError:
+        return None
+
+
+def _heard(config: Config, ours: tuple[str, ...]) -> Iterator[Finding]:
+    served = [e for e in list_addresses() if e.address in config.server.addresses and not e.network.is_loopback]
+    try:
+        heard = listen(served)
+    except OperatorError as error:
+        yield Finding("warning", "probe", f"Nobody was asked who else answers PXE clients. {error}")
+        return
+    for interface, offers in heard.items():
+        yield from judge(interface, offers, ours)
+
+
+def _summary(errors: int, warnings: int) -> str:
+    if not errors and not warnings:
+        return "Everything is in order."
+    mend = f"{errors} thing{'s' if errors > 1 else ''} must be mended" if errors else "Nothing must be mended"
+    return f"{mend}, {warnings or 'nothing'} to look at."
