@@ -21,7 +21,8 @@ __all__ = ["ServerControl"]
 class ServerControl:
     """Implements `pxed.api.control.Control`.
 
-    `services` tells each service's state, `counters` their figures, `warnings` what to look at; `reread` reloads the configuration.
+    `services` tells each service's state, `counters` their figures, `warnings` what to look at; `reread` reads the
+    configuration again.
     """
 
     def __init__(

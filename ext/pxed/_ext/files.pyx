@@ -6,7 +6,7 @@ check and use. Names are bytes to the kernel; a `str` is encoded as file names a
 
 import os
 
-from libc.errno cimport EAGAIN, EINTR, EINVAL, EISDIR, ENAMETOOLONG, errno
+from libc.errno cimport EAGAIN, EINTR, EINVAL, ENAMETOOLONG, errno
 from posix.fcntl cimport O_CLOEXEC, O_NONBLOCK, O_RDONLY
 from posix.unistd cimport close
 
@@ -56,14 +56,14 @@ def open_beneath(int root_fd, name) -> int:
     cdef const char *c_path = path
     cdef int fd = -1
     cdef int error = 0
-    cdef int attempt
+    cdef int _attempt
     if b"\0" in path:
         error = EINVAL
     elif len(path) >= NAME_LIMIT:
         error = ENAMETOOLONG
     else:
         with nogil:
-            for attempt in range(ATTEMPTS):
+            for _attempt in range(ATTEMPTS):
                 fd = pxed_open_beneath(root_fd, c_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
                 error = errno if fd < 0 else pxed_regular_file_error(fd)
                 if fd >= 0 or (error != EINTR and error != EAGAIN):

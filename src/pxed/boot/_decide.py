@@ -51,7 +51,8 @@ def decide(facts: Facts, check: Check, site: Site) -> Reply | Drop:
     """The reply to one request, or a Drop with its reason.
 
     Reasons: "wrong-port", "lease-request", "other-server", "credentials", "other-boot-item" (what was asked is not
-    ours to answer), "ignored", "no-work" (the check says so), "no-boot-program" (no file for this architecture).
+    ours to answer), "ignored", "no-work" (the check says so), "no-boot-program" (no file for this architecture),
+    "too-long" (with the relay's option 82 the reply would exceed what the client takes).
     """
     message = _route(facts)
     if isinstance(message, Drop):
@@ -61,7 +62,10 @@ def decide(facts: Facts, check: Check, site: Site) -> Reply | Drop:
         return boot
     if facts.boot_item is not None:  # the client believes an ACK only with the type that it asked for
         boot = _Boot(boot.text, boot.file, pxe.build(pxe.boot_item(facts.boot_item)), boot.kind, boot.next_server)
-    packet, payload = _packet(facts, message, boot)
+    packet = _packet(facts, message, boot)
+    payload = _fit(packet, facts.max_size)
+    if payload is None:
+        return Drop("too-long", f"no reply fits the {facts.max_size} bytes that the client takes")
     return Reply(
         payload=payload,
         destination=_destination(facts),
@@ -74,21 +78,20 @@ def decide(facts: Facts, check: Check, site: Site) -> Reply | Drop:
 
 def _route(facts: Facts) -> MessageType | Drop:
     """Is this ours to answer, and with which message?"""
-    port = facts.received.port
+    received, item = facts.received, facts.boot_item
     if facts.message == MessageType.DISCOVER:
-        if port != iana.SERVER_PORT:
-            return Drop("wrong-port", f"a DISCOVER on port {port}")
+        if received.port != iana.SERVER_PORT:
+            return Drop("wrong-port", f"a DISCOVER on port {received.port}")
         return MessageType.OFFER
-    if facts.boot_item is None:
-        if port == iana.SERVER_PORT and facts.message == MessageType.REQUEST:
-            return Drop("lease-request", "leases are the DHCP server's to give")
-        return MessageType.ACK
-    if facts.received.broadcast and facts.server_id not in ("", facts.received.server_address):
+    if item is None and facts.message == MessageType.REQUEST and received.port == iana.SERVER_PORT:
+        return Drop("lease-request", "leases are the DHCP server's to give")
+    # Unicast reached us, whatever option 54 says: some firmware names the DHCP server there.
+    if received.broadcast and facts.server_id not in ("", received.server_address):
         return Drop("other-server", f"meant for {facts.server_id}")
-    if facts.boot_item.wants_credentials:
+    if item is not None and item.wants_credentials:
         return Drop("credentials", "the client asks for BIS credentials, which pxed does not have")
-    if facts.boot_item.type not in _SERVED_ITEMS:
-        return Drop("other-boot-item", f"boot server type {facts.boot_item.type} is not ours")
+    if item is not None and item.type not in _SERVED_ITEMS:
+        return Drop("other-boot-item", f"boot server type {item.type} is not ours")
     return MessageType.ACK
 
 
@@ -135,29 +138,30 @@ def _script(facts: Facts, site: Site, quirk: Quirk) -> _Boot:
     address = facts.received.server_address
     file = site.http_url(address, FIRST_SCRIPT) if facts.speaks_http else FIRST_SCRIPT
     how = "HTTP" if facts.speaks_http else "TFTP"
-    return _Boot(f"{facts.kind}: offered the boot script by {how}", file, _vendor(facts, site, quirk))
+    return _Boot(f"{facts.kind}: {_verb(facts)} the boot script by {how}", file, _vendor(facts, site, quirk))
 
 
 def _program(facts: Facts, site: Site, quirk: Quirk, archs: tuple[int, ...]) -> _Boot | Drop:
     """Firmware gets the boot program of its architecture."""
     address = facts.received.server_address
     vendor = _vendor(facts, site, quirk)
-    if quirk.vendor43 == Vendor43.RASPBERRY_PI and not site.program(archs):
-        # The Pi's ROM asks TFTP for fixed names by itself (bootcode.bin, start4.elf): the server is all it needs.
-        return _Boot(f"Raspberry Pi: offered TFTP from {address}", vendor=vendor)
+    who = facts.kind if quirk.arch_is is None else iana.arch_name(quirk.arch_is)
     found = site.program(archs)
     if found is None:
+        if quirk.vendor43 == Vendor43.RASPBERRY_PI:
+            # The Pi's ROM asks TFTP for fixed names by itself (bootcode.bin, start4.elf): the server is all it needs.
+            return _Boot(f"{who}: {_verb(facts)} TFTP from {address}", vendor=vendor)
         names = ", ".join(map(iana.arch_name, archs))
         return Drop("no-boot-program", f"no boot program is configured for {names}")
     name = found[1]
-    if facts.is_http_client:
-        url = site.http_url(address, name)
-        if len(url) > _FILE_SIZE:
-            return Drop("no-boot-program", f"the URL of {name} is longer than {_FILE_SIZE} bytes")
-        return _Boot(f"{facts.kind}: offered {url}", url)
-    if len(name.encode()) > _FILE_SIZE:
-        return Drop("no-boot-program", f"the name {name} is longer than {_FILE_SIZE} bytes")
-    return _Boot(f"{facts.kind}: offered {name} by TFTP from {address}", name, vendor)
+    file, how = (site.http_url(address, name), "HTTP") if facts.is_http_client else (name, "TFTP")
+    if len(file.encode()) > _FILE_SIZE:
+        return Drop("no-boot-program", f"the boot program's name is longer than {_FILE_SIZE} bytes: {file}")
+    return _Boot(f"{who}: {_verb(facts)} {name} by {how} from {address}", file, vendor)
+
+
+def _verb(facts: Facts) -> str:
+    return "offered" if facts.message == MessageType.DISCOVER else f"answered on port {facts.received.port} with"
 
 
 def _vendor(facts: Facts, site: Site, quirk: Quirk) -> bytes:
@@ -178,8 +182,8 @@ def _vendor(facts: Facts, site: Site, quirk: Quirk) -> bytes:
     return b""
 
 
-def _packet(facts: Facts, message: MessageType, boot: _Boot) -> tuple[Packet, bytes]:
-    """The reply (RFC 2131 table 3), no longer than the client takes."""
+def _packet(facts: Facts, message: MessageType, boot: _Boot) -> Packet:
+    """The reply (RFC 2131 table 3)."""
     request = facts.packet
     server = facts.received.server_address
     options: dict[int, bytes] = {
@@ -196,7 +200,7 @@ def _packet(facts: Facts, message: MessageType, boot: _Boot) -> tuple[Packet, by
         options[OptionCode.BOOT_FILE] = file
     if facts.relayed and OptionCode.RELAY_INFO in request.options:
         options[OptionCode.RELAY_INFO] = request.options[OptionCode.RELAY_INFO]
-    packet = Packet(
+    return Packet(
         op=iana.Op.REPLY,
         htype=request.htype,
         xid=request.xid,
@@ -208,13 +212,15 @@ def _packet(facts: Facts, message: MessageType, boot: _Boot) -> tuple[Packet, by
         file=file,
         options=options,
     )
+
+
+def _fit(packet: Packet, max_size: int) -> bytes | None:
+    """The bytes, without dispensable options as far as the client's limit needs it; None when that is not enough."""
     payload = encode(packet)
     for code in _DISPENSABLE:
-        if len(payload) <= facts.max_size:
-            break
-        if options.pop(code, None) is not None:
+        if len(payload) > max_size and packet.options.pop(code, None) is not None:
             payload = encode(packet)
-    return packet, payload
+    return payload if len(payload) <= max_size else None
 
 
 def _destination(facts: Facts) -> tuple[str, int]:

@@ -26,8 +26,11 @@ HTTP_CLIENT = b"HTTPClient"
 
 _ANSWERED = (MessageType.DISCOVER, MessageType.REQUEST, MessageType.INFORM)
 _ARCH_IN_CLASS = re.compile(rb"Client:Arch:(\d{5})")
-# The least that every client must take (RFC 2131 section 2: 576 bytes of IP datagram), as a DHCP message.
-_LEAST_MAX_SIZE = 548
+_KNOWN_ARCHS = frozenset(ArchType)
+# Option 57 counts the IP datagram in most clients' reading, so IP and UDP headers come off; every client must
+# take 576 bytes of datagram (RFC 2131 section 2), and values below that are nonsense.
+_HEADERS = 28
+_LEAST_DATAGRAM = 576
 
 
 class Received(Struct, frozen=True):
@@ -72,13 +75,13 @@ class Facts(Struct, frozen=True):
     """Option 54: the server that this request is meant for."""
     relayed: bool = False
     """A relay agent (giaddr) brought it, so the reply goes there."""
-    max_size: int = _LEAST_MAX_SIZE
+    max_size: int = _LEAST_DATAGRAM - _HEADERS
     """The longest DHCP message that the client takes, bytes."""
 
     @property
     def arch(self) -> int:
-        """The first architecture type."""
-        return self.archs[0]
+        """The first architecture type that has a name; the first of all when none has."""
+        return next((arch for arch in self.archs if arch in _KNOWN_ARCHS), self.archs[0])
 
     @property
     def mac(self) -> str:
@@ -136,7 +139,7 @@ def facts(packet: Packet, received: Received) -> Facts | Drop:
         server_id=address_text(options.get(OptionCode.SERVER_ID, b"")),
         # On 4011 the client speaks to us directly; EDK2 copies header fields of the lease, giaddr included.
         relayed=packet.giaddr != UNSPECIFIED and received.port == iana.SERVER_PORT,
-        max_size=max(_LEAST_MAX_SIZE, int.from_bytes(options.get(OptionCode.MAX_SIZE, b"")[:2], "big")),
+        max_size=max(_LEAST_DATAGRAM, int.from_bytes(options.get(OptionCode.MAX_SIZE, b"")[:2], "big")) - _HEADERS,
     )
 
 

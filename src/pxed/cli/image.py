@@ -51,9 +51,8 @@ def import_(
     as_json: bool,
 ) -> None:
     """Import a disk FILE: raw, qcow2, vmdk, vhdx, vhd or vdi, or a block device."""
-    library = Library(context.config.images_dir)
     begun = time.monotonic()
-    with output.progress(f"import {name}") as show:
+    with Library(context.config.images_dir) as library, output.progress(f"import {name}") as show:
         done = library.import_image(
             file,
             name,
@@ -84,7 +83,8 @@ def import_(
 @pass_context
 def list_(context: Context, as_json: bool) -> None:
     """All images."""
-    images = Library(context.config.images_dir).list()
+    with Library(context.config.images_dir) as library:
+        images = library.list()
     if as_json:
         output.print_json(images)
         return
@@ -111,9 +111,9 @@ def list_(context: Context, as_json: bool) -> None:
 @pass_context
 def show(context: Context, key: str, as_json: bool) -> None:
     """One image and its partitions."""
-    library = Library(context.config.images_dir)
-    one = library.get(key)
-    table = library.manifest(one.id).table
+    with Library(context.config.images_dir) as library:
+        one = library.get(key)
+        table = library.manifest(one.id).table
     if as_json:
         output.print_json({"image": one, "table": table})
         return
@@ -141,8 +141,7 @@ def show(context: Context, key: str, as_json: bool) -> None:
 @pass_context
 def verify(context: Context, key: str | None, as_json: bool) -> None:
     """Prove every stored chunk of one image, or of all. Exit code 1 when something is damaged."""
-    library = Library(context.config.images_dir)
-    with output.progress("verify") as show_progress:
+    with Library(context.config.images_dir) as library, output.progress("verify") as show_progress:
         found = library.verify(key, _two(show_progress))
     if as_json:
         output.print_json(found)
@@ -162,8 +161,8 @@ def verify(context: Context, key: str | None, as_json: bool) -> None:
 @pass_context
 def export(context: Context, key: str, file: Path, replace: bool) -> None:
     """Write an image to a sparse raw FILE."""
-    with output.progress(f"export {key}") as show_progress:
-        Library(context.config.images_dir).export(key, file, _two(show_progress), replace=replace)
+    with Library(context.config.images_dir) as library, output.progress(f"export {key}") as show_progress:
+        library.export(key, file, _two(show_progress), replace=replace)
 
 
 @image.command()
@@ -176,7 +175,8 @@ def rm(context: Context, key: str) -> None:
         click.echo(f"{key}: removed")
         return
     output.note("No server is running: removing without asking whether a job wants it.")
-    done = Library(context.config.images_dir).remove(key)
+    with Library(context.config.images_dir) as library:
+        done = library.remove(key)
     if done.names:
         click.echo(f"{key}: removed; image {done.id[:12]} is still there as {', '.join(done.names)}")
     elif done.freed is None:

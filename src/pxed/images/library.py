@@ -81,6 +81,12 @@ class Library:
         """Close the index. Nothing else may be called afterwards."""
         self.store.close()
 
+    def __enter__(self) -> "Library":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     # -- looking -----------------------------------------------------------------------------------------------------
 
     def list(self) -> Images:

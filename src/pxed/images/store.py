@@ -30,7 +30,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from pxed.errors import InternalError, OperatorError
+from pxed.errors import OperatorError
 
 __all__ = ["PACK_LIMIT", "PackWriter", "Place", "Store", "sync_directory"]
 
@@ -109,11 +109,17 @@ class Store:
             self._db = sqlite3.connect(
                 directory / "index.sqlite", isolation_level=None, check_same_thread=False, timeout=60
             )
-            self._prepare()
         except OSError as error:
             raise OperatorError(f"{error.filename}: the image store cannot be opened: {error.strerror}") from None
         except sqlite3.Error as error:
             raise OperatorError(f"{directory}/index.sqlite: the image index cannot be opened: {error}") from None
+        try:
+            self._prepare()
+        except BaseException as error:
+            self._db.close()
+            if isinstance(error, sqlite3.Error):
+                raise OperatorError(f"{directory}/index.sqlite: the image index cannot be opened: {error}") from None
+            raise
 
     def _prepare(self) -> None:
         self._db.execute("PRAGMA journal_mode = WAL")
@@ -370,10 +376,11 @@ class PackWriter:
         for (pack,) in self._store.rows("SELECT id FROM pack WHERE end < ? ORDER BY id DESC", PACK_LIMIT):
             if self._take(pack):
                 return
-        with self._store.transaction() as db:
-            pack = db.execute("INSERT INTO pack DEFAULT VALUES").lastrowid
-        if pack is None or not self._take(pack):
-            raise InternalError(f"pack {pack} was just made and is not free")
+        while True:  # once, unless another import takes the new pack before we do
+            with self._store.transaction() as db:
+                pack = db.execute("INSERT INTO pack DEFAULT VALUES").lastrowid
+            if pack is not None and self._take(pack):
+                return
 
     def _take(self, pack: int) -> bool:
         path = self._store.pack_path(pack)

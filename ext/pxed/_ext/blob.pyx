@@ -1,0 +1,86 @@
+"""Blob: immutable bytes for senders: a sealed copy of a file, or bytes made for one machine.
+
+The copy is why no change of the file, truncation included, can harm a transfer or the process (no SIGBUS): see blob.h.
+"""
+
+import os
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from libc.errno cimport errno
+from libc.string cimport memcpy
+
+cimport cython
+
+
+@cython.final
+@cython.no_gc
+cdef class Blob:
+    """Immutable: a copy of a bytes-like object. Supports len() and the (read-only) buffer protocol.
+
+    Raises OSError when there is no memory.
+    """
+
+    def __cinit__(self, data=b""):
+        cdef Py_buffer view
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            self.c = pxed_blob_new(view.len)
+            if self.c is NULL:
+                raise OSError(errno, os.strerror(errno))
+            if view.len:
+                memcpy(<void *>self.c.data, view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+        if pxed_blob_seal(self.c, self.c.size) < 0:
+            raise OSError(errno, os.strerror(errno))
+
+    def __dealloc__(self):
+        pxed_blob_unref(self.c)
+
+    @staticmethod
+    def from_fd(int fd, size_t limit=1 << 40) -> Blob:
+        """Copy a whole regular file; the descriptor's position is left alone, and it stays the caller's.
+
+        Takes as long as the read: the GIL is free meanwhile, so call it from a worker thread. A file that is cut
+        while it is read gives a shorter blob. Raises OSError: EFBIG above `limit` bytes, EINVAL when `fd` is not a
+        regular file, ENOMEM or ENOSPC when there is no memory for the copy, else the errno of the read.
+        """
+        cdef pxed_blob *c
+        cdef int error = 0
+        with nogil:
+            c = pxed_blob_read(fd, limit)
+            if c is NULL:
+                error = errno
+        return _wrap(c, error)
+
+    @staticmethod
+    def from_bytes(data) -> Blob:
+        """The same as Blob(data)."""
+        return Blob(data)
+
+    def netascii(self) -> Blob:
+        """A copy converted for TFTP mode netascii (RFC 1350): LF to CR LF, CR to CR NUL. Raises OSError: no memory."""
+        cdef pxed_blob *c
+        cdef int error = 0
+        with nogil:
+            c = pxed_blob_netascii(self.c)
+            if c is NULL:
+                error = errno
+        return _wrap(c, error)
+
+    def __len__(self) -> int:
+        return self.c.size
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, <void *>self.c.data, self.c.size, 1, flags)
+
+
+cdef Blob _wrap(pxed_blob *c, int error):
+    # A C blob as an object, or its errno as an exception.
+    cdef Blob blob
+    if c is NULL:
+        raise OSError(error, os.strerror(error))
+    blob = Blob()
+    pxed_blob_unref(blob.c)
+    blob.c = c
+    return blob

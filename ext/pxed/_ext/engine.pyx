@@ -1,0 +1,326 @@
+"""Engine: sockets, a sender and its timers, run by one native thread that never holds the GIL.
+
+The control plane hears of events through `event_fd` (an eventfd, for `loop.add_reader`) and answers with commands;
+both cross as linked lists under a mutex that is held for a few pointer writes. A control plane that stalls delays new
+requests only, never a running transfer.
+"""
+
+import os
+import threading
+
+from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
+from libc.stdint cimport UINT64_MAX, uint64_t
+from posix.unistd cimport read, write
+
+from pxed._ext.blob cimport Blob, pxed_blob_ref
+from pxed._ext.linux_net cimport (
+    PXED_INBOX_MESSAGES,
+    pxed_batch,
+    pxed_batch_clear,
+    pxed_clock,
+    pxed_inbox,
+    pxed_inbox_data,
+    pxed_inbox_truncated,
+)
+from pxed._ext.sender cimport COMMAND_REFUSE, COMMAND_SEND, Command, Event, free_command, new_command
+from pxed._ext.tftp_events cimport Ledger
+from pxed._ext.tftp_sender cimport TftpSender
+from pxed._ext.udp cimport UdpSocket, receive_batch, send_batch
+
+from pxed._ext.udp import open_socket
+
+cimport cython
+
+cdef extern from "<poll.h>" nogil:
+    struct pollfd:
+        int fd
+        short events
+        short revents
+    int POLLIN, POLLOUT
+
+cdef extern from *:
+    """
+    #include <pthread.h>
+    #include <poll.h>
+    #include <time.h>
+    static int pxed_poll(struct pollfd *fds, unsigned count, uint64_t wait) {
+        struct timespec t = {(time_t)(wait / 1000000000u), (long)(wait % 1000000000u)};
+        return ppoll(fds, count, wait == UINT64_MAX ? NULL : &t, NULL);
+    }
+    """
+    ctypedef struct pthread_mutex_t:
+        pass
+    int pthread_mutex_init(pthread_mutex_t *mutex, void *attributes) nogil
+    int pthread_mutex_destroy(pthread_mutex_t *mutex) nogil
+    int pthread_mutex_lock(pthread_mutex_t *mutex) nogil
+    int pthread_mutex_unlock(pthread_mutex_t *mutex) nogil
+    int pxed_poll(pollfd *fds, unsigned int count, uint64_t wait) nogil
+
+cdef enum:
+    SOCKETS = 64       # addresses that one engine serves
+    ROUNDS = 8         # batches in or out per turn: bounds how long ACKs wait behind data and data behind ACKs
+
+# What does not leave within this time is dropped, as a network would: one neighbour that does not answer ARP must not
+# hold everybody else's data.
+cdef uint64_t STUCK = 20_000_000
+
+
+@cython.final
+cdef class Engine:
+    """One native thread that serves TFTP. `seed` keys its hash table: random in production.
+
+    Life: `bind`, `start`, then `drain` whenever `event_fd` is readable and `send` or `refuse` for each Request, `stop`.
+    All methods belong to one thread of the control plane. It cannot be started again.
+    """
+
+    cdef TftpSender sender
+    cdef Ledger ledger
+    cdef list sockets
+    cdef UdpSocket udp[SOCKETS]
+    cdef unsigned int socket_count
+    cdef pxed_inbox *inbox
+    cdef pxed_batch *batch
+    cdef uint64_t batch_at          # when the batch was filled
+    cdef bint more                  # the sender has more than was sent in this turn
+    cdef int wake_fd
+    cdef readonly int event_fd
+    cdef pthread_mutex_t lock       # guards the two lists
+    cdef Command *first_command
+    cdef Command *last_command
+    cdef Event *first_event
+    cdef Event *last_event
+    cdef bint stopping              # written by stop, read by the thread after a wake-up
+    cdef object thread
+    cdef uint64_t received
+    cdef uint64_t too_long
+    cdef uint64_t stuck
+
+    def __cinit__(self, uint64_t seed=0, size_t limit=20_000):
+        self.wake_fd = self.event_fd = -1
+        pthread_mutex_init(&self.lock, NULL)
+        self.sender = TftpSender(seed, limit)
+        self.ledger = Ledger()
+        self.sockets = []
+        self.inbox = <pxed_inbox *>PyMem_RawCalloc(1, sizeof(pxed_inbox))
+        self.batch = <pxed_batch *>PyMem_RawCalloc(1, sizeof(pxed_batch))
+        if self.inbox is NULL or self.batch is NULL:
+            raise MemoryError
+        self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.event_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def __dealloc__(self):
+        # The thread holds a reference to the engine, so it has ended (or never began).
+        for sock in self.sockets:
+            sock.close()
+        for fd in (self.wake_fd, self.event_fd):
+            if fd >= 0:
+                os.close(fd)
+        PyMem_RawFree(self.inbox)
+        PyMem_RawFree(self.batch)
+        self._free_commands(self._take_commands())
+        self.ledger.take(self.first_event)
+        pthread_mutex_destroy(&self.lock)
+
+    def bind(self, addresses) -> list:
+        """Open a socket per (address, port), port 0 for any; returns them as bound. Before `start`.
+
+        Raises OSError (address in use, not ours, no permission) naming the address; nothing is bound then.
+        """
+        if self.thread is not None:
+            raise RuntimeError("the engine runs")
+        if len(self.sockets) + len(addresses) > SOCKETS:
+            raise ValueError(f"an engine serves at most {SOCKETS} addresses")
+        opened = []
+        try:
+            for address, port in addresses:
+                try:
+                    opened.append(open_socket(address, port))
+                except OSError as error:
+                    raise OSError(error.errno, f"{error.strerror}: UDP {address} port {port}") from error
+        except BaseException:
+            for sock in opened:
+                sock.close()
+            raise
+        for sock in opened:
+            self.udp[self.socket_count].fd = sock.fileno()
+            self.socket_count += 1
+        self.sockets += opened
+        return [sock.getsockname()[:2] for sock in opened]
+
+    def start(self) -> None:
+        """Start the thread."""
+        if self.thread is not None:
+            raise RuntimeError("an engine starts once")
+        self.thread = threading.Thread(target=self._thread_main, name="pxed-engine", daemon=True)
+        self.thread.start()
+
+    def stop(self) -> None:
+        """End the thread and every transfer, close the sockets. Waits for the thread: some milliseconds."""
+        if self.thread is not None and self.thread.is_alive():
+            self.stopping = True
+            os.eventfd_write(self.wake_fd, 1)
+            self.thread.join()
+        for sock in self.sockets:
+            sock.close()
+        self.sockets = []
+        self.sender.close()
+
+    def drain(self) -> list:
+        """The events since the last call: tftp_events.Request and tftp_events.Finished, oldest first."""
+        cdef Event *first
+        cdef uint64_t count
+        read(self.event_fd, &count, sizeof(count))
+        pthread_mutex_lock(&self.lock)
+        first = self.first_event
+        self.first_event = self.last_event = NULL
+        pthread_mutex_unlock(&self.lock)
+        return self.ledger.take(first)
+
+    def send(self, id: int, Blob blob) -> None:
+        """Answer request `id` with a blob (already converted for mode netascii); nothing if it ended meanwhile."""
+        cdef Command *command = new_command(COMMAND_SEND, id, NULL, 0)
+        if command is NULL:
+            raise MemoryError
+        command.blob = pxed_blob_ref(blob.c)
+        self._post(command)
+
+    def refuse(self, id: int, int code, text: str) -> None:
+        """Answer request `id` with ERROR `code`; nothing if it ended meanwhile."""
+        cdef bytes encoded = text.encode("utf-8", "replace")
+        cdef Command *command = new_command(COMMAND_REFUSE, id, encoded, len(encoded))
+        if command is NULL:
+            raise MemoryError
+        command.error = code
+        self._post(command)
+
+    def statistics(self) -> dict:
+        """Counters since the start, and gauges: the sender's, and those of the sockets."""
+        cdef unsigned int i
+        statistics = self.sender.statistics()
+        statistics["received"] = self.received
+        statistics["stuck"] = self.stuck
+        statistics["send_errors"] = sum([self.udp[i].send_errors for i in range(self.socket_count)])
+        statistics["receive_errors"] = sum([self.udp[i].receive_errors for i in range(self.socket_count)])
+        statistics["drop.too-long"] = self.too_long
+        return statistics
+
+    # -- between the threads -----------------------------------------------------------------------------------------
+
+    cdef void _post(self, Command *command):
+        cdef uint64_t one = 1
+        pthread_mutex_lock(&self.lock)
+        if self.last_command is NULL:
+            self.first_command = command
+        else:
+            self.last_command.next = command
+        self.last_command = command
+        pthread_mutex_unlock(&self.lock)
+        write(self.wake_fd, &one, sizeof(one))
+
+    cdef Command *_take_commands(self) noexcept nogil:
+        cdef Command *first
+        pthread_mutex_lock(&self.lock)
+        first = self.first_command
+        self.first_command = self.last_command = NULL
+        pthread_mutex_unlock(&self.lock)
+        return first
+
+    cdef void _free_commands(self, Command *command) noexcept nogil:
+        cdef Command *after
+        while command is not NULL:
+            after = command.next
+            free_command(command)
+            command = after
+
+    cdef void _publish(self) noexcept nogil:
+        # Hands the sender's events over, and wakes the control plane.
+        cdef Event *last = self.sender.last_event
+        cdef Event *first = self.sender.take_events()
+        cdef uint64_t one = 1
+        if first is NULL:
+            return
+        pthread_mutex_lock(&self.lock)
+        if self.last_event is NULL:
+            self.first_event = first
+        else:
+            self.last_event.next = first
+        self.last_event = last
+        pthread_mutex_unlock(&self.lock)
+        write(self.event_fd, &one, sizeof(one))
+
+    # -- the thread --------------------------------------------------------------------------------------------------
+
+    def _thread_main(self):
+        with nogil:
+            while not self.stopping:
+                self._turn()
+
+    cdef void _turn(self) noexcept nogil:
+        cdef pollfd fds[SOCKETS + 1]
+        cdef unsigned int i
+        cdef uint64_t now
+        cdef uint64_t count
+        cdef Command *commands
+        cdef Command *command
+        fds[0].fd = self.wake_fd
+        fds[0].events = POLLIN
+        for i in range(self.socket_count):
+            fds[i + 1].fd = self.udp[i].fd
+            fds[i + 1].events = POLLIN
+        if self.batch.sent < self.batch.count:
+            fds[self.batch.path[self.batch.sent].socket + 1].events = POLLIN | POLLOUT
+        if pxed_poll(fds, self.socket_count + 1, self._patience(pxed_clock())) < 0:
+            return  # EINTR
+        now = pxed_clock()
+        if fds[0].revents:
+            read(self.wake_fd, &count, sizeof(count))
+            commands = self._take_commands()
+            command = commands
+            while command is not NULL:
+                self.sender.command(command, now)
+                command = command.next
+            self._free_commands(commands)
+        for i in range(self.socket_count):
+            if fds[i + 1].revents & ~POLLOUT:
+                self._receive(i, now)
+        self.sender.on_timer(now)
+        self._transmit(now)
+        self._publish()
+
+    cdef uint64_t _patience(self, uint64_t now) noexcept nogil:
+        # How long to sleep, in ns.
+        cdef uint64_t until = self.sender.next_timer()
+        if self.batch.sent < self.batch.count:
+            until = min(until, self.batch_at + STUCK)
+        elif self.more:
+            return 0
+        if until == UINT64_MAX:
+            return until
+        return until - now if until > now else 0
+
+    cdef void _receive(self, unsigned int index, uint64_t now) noexcept nogil:
+        cdef int _round, i, n
+        for _round in range(ROUNDS):
+            n = receive_batch(self.inbox, self.udp, index)
+            self.received += n
+            for i in range(n):
+                if pxed_inbox_truncated(self.inbox, i):
+                    self.too_long += 1
+                else:
+                    self.sender.receive(pxed_inbox_data(self.inbox, i), self.inbox.message[i].msg_len,
+                                        &self.inbox.path[i], now)
+            if n < PXED_INBOX_MESSAGES:
+                return
+
+    cdef void _transmit(self, uint64_t now) noexcept nogil:
+        cdef int _round
+        if self.batch.sent < self.batch.count and not send_batch(self.batch, self.udp):
+            if now - self.batch_at < STUCK:
+                return
+            self.stuck += self.batch.count - self.batch.sent
+        for _round in range(ROUNDS):
+            pxed_batch_clear(self.batch)
+            self.batch_at = now
+            self.more = self.sender.fill(self.batch, now)
+            if not send_batch(self.batch, self.udp) or not self.more:
+                return

@@ -1,0 +1,12 @@
+"""Python records of a TftpSender's events."""
+
+from pxed._ext.linux_net cimport pxed_path
+from pxed._ext.sender cimport Event
+
+cdef str address_text(const pxed_path *path, int which)
+
+
+cdef class Ledger:
+    # Turns events into Python records, and remembers the requests that run.
+    cdef dict requests
+    cdef list take(self, Event *first)

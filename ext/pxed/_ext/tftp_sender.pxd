@@ -1,0 +1,140 @@
+"""TftpSender: all TFTP transfers of one engine, in one table. The rules are at the head of tftp_sender.pyx."""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from pxed._ext.blob cimport pxed_blob
+from pxed._ext.linux_net cimport pxed_batch, pxed_path
+from pxed._ext.sender cimport Command, Sender
+from pxed._ext.tftp cimport ERROR_TEXT_LIMIT
+from pxed._ext.timers cimport Timer, Wheel
+
+cdef enum State:
+    STATE_ASKED         # the control plane has not answered yet
+    STATE_OPTIONS       # OACK is (to be) sent, ACK 0 awaited
+    STATE_SENDING       # DATA
+    STATE_ENDED         # waits for the next fill to be freed
+
+cdef enum Outcome:
+    OUTCOME_OK            # the last block was acknowledged, or only that acknowledgement is missing
+    OUTCOME_PROBE         # the client wanted to know the size (EDK2: tsize, OACK, ERROR 8)
+    OUTCOME_CLOSED        # the client ended it with ERROR 0 (GRUB closes files so)
+    OUTCOME_CLIENT_ERROR  # the client ended it with another ERROR
+    OUTCOME_TIMEOUT       # the client fell silent
+    OUTCOME_NO_ANSWER     # the client never reacted to the first packet
+    OUTCOME_REFUSED       # we sent an ERROR
+    OUTCOME_SUPERSEDED    # the same client port asked for something else, or anew
+    OUTCOME_ABANDONED     # the control plane gave no answer
+    OUTCOMES
+
+cdef enum DropReason:
+    DROP_MALFORMED       # cut, or no opcode
+    DROP_OPCODE          # DATA, OACK or unknown: nothing for a server
+    DROP_UNKNOWN_PEER    # ACK or ERROR of no transfer
+    DROP_STALE_ACK       # of a block that is not in flight
+    DROP_MERGED          # a request that is being answered
+    DROP_BUSY            # too many requests wait for the control plane, or too many transfers run
+    DROP_NO_MEMORY
+    DROP_CONTROL_FULL    # an ERROR that could not be queued
+    DROPS
+
+
+cdef struct Transfer:
+    pxed_path path
+    uint64_t id
+    uint64_t request_hash
+    Transfer *chain              # of its bucket
+    Transfer *ready_next         # in the ready ring
+    Transfer *ready_previous
+    Timer timer
+    pxed_blob *blob
+    uint64_t blocks              # the last one is short, maybe empty
+    uint64_t acked               # all blocks up to this one
+    uint64_t next                # block to send next
+    uint64_t high                # one more than the highest block ever sent
+    uint64_t recover             # `high` when we last went back
+    uint64_t retransmits
+    uint64_t timed               # block whose round trip is being measured, 0 = none
+    uint64_t timed_at
+    uint64_t started             # ns; the request
+    uint64_t progress_at         # the last new acknowledgement
+    uint64_t gone_back_at
+    uint64_t deadline            # when waiting for an ACK ends; the timer may be armed for earlier
+    uint64_t timeout             # ns, with back-off
+    uint64_t srtt                # ns, 0 = no measurement yet (RFC 6298)
+    uint64_t rttvar
+    uint32_t options             # asked for and acceptable (tftp.pxd: Option)
+    uint32_t tries               # times the packet or window in flight was sent since the last progress
+    uint16_t blksize
+    uint16_t windowsize
+    uint16_t client_timeout      # s
+    uint8_t state
+    bint queued
+    bint heard                   # it acknowledged anything
+    bint gone_back               # since the last progress
+
+
+cdef struct ControlPacket:
+    pxed_path path
+    uint16_t size
+    uint8_t data[ERROR_TEXT_LIMIT + 5]
+
+cdef enum:
+    CONTROL_LIMIT = 256          # ERRORs that wait for the next batch; more at once are a flood
+
+cdef struct Counters:
+    uint64_t requests
+    uint64_t datagrams
+    uint64_t bytes               # of files, retransmissions included
+    uint64_t retransmits
+    uint64_t go_backs            # of windows, by an ACK
+    uint64_t timeouts
+    uint64_t writes_refused
+    uint64_t outcome[OUTCOMES]
+    uint64_t drop[DROPS]
+
+
+cdef class TftpSender(Sender):
+    cdef Wheel wheel
+    cdef Transfer **buckets
+    cdef size_t bucket_mask
+    cdef Transfer **slots        # by the low bits of the id
+    cdef uint32_t *free_slots
+    cdef size_t slot_count
+    cdef size_t free_count
+    cdef size_t running          # transfers in the table
+    cdef size_t asked            # of these, waiting for the control plane
+    cdef size_t limit
+    cdef uint64_t serial
+    cdef uint64_t seed
+    cdef Transfer ready          # head of the ring of those with something to send
+    cdef Transfer *ended
+    cdef ControlPacket control[CONTROL_LIMIT]
+    cdef size_t control_first
+    cdef size_t control_count
+    cdef Counters counters
+
+    # the table
+    cdef Transfer *_find(self, const pxed_path *path) noexcept nogil
+    cdef Transfer *_by_id(self, uint64_t id) noexcept nogil
+    cdef bint _grow(self) noexcept nogil
+    cdef Transfer *_new(self, const pxed_path *path, uint64_t now) noexcept nogil
+    cdef void _finish(self, Transfer *t, Outcome outcome, uint32_t error, const uint8_t *text, size_t size,
+                      uint64_t now) noexcept nogil
+    cdef void _reap(self) noexcept nogil
+    # what comes in
+    cdef void _on_request(self, const uint8_t *data, size_t size, const pxed_path *path, uint64_t now) noexcept nogil
+    cdef void _on_ack(self, Transfer *t, uint64_t block, uint64_t now) noexcept nogil
+    cdef void _on_progress(self, Transfer *t, uint64_t block, uint64_t now) noexcept nogil
+    cdef void _on_error(self, Transfer *t, const uint8_t *data, size_t size, uint64_t now) noexcept nogil
+    cdef void _on_timeout(self, Transfer *t, uint64_t now) noexcept nogil
+    cdef void _drop(self, DropReason reason) noexcept nogil
+    cdef void _measure(self, Transfer *t, uint64_t rtt) noexcept nogil
+    cdef void _on_send(self, Transfer *t, pxed_blob *blob, uint64_t now) noexcept nogil
+    # what goes out
+    cdef void _enqueue(self, Transfer *t) noexcept nogil
+    cdef void _dequeue(self, Transfer *t) noexcept nogil
+    cdef void _wait(self, Transfer *t, uint64_t deadline) noexcept nogil
+    cdef void _go_back(self, Transfer *t) noexcept nogil
+    cdef void _send_error(self, const pxed_path *path, uint32_t code, const uint8_t *text, size_t size) noexcept nogil
+    cdef bint _fill_from(self, Transfer *t, pxed_batch *batch, uint64_t now) noexcept nogil
+    cdef dict statistics(self)

@@ -1,0 +1,576 @@
+"""TftpSender: thousands of TFTP transfers in one table, sans-I/O and without the GIL.
+
+Rules (RFC 1350, 1123 section 4.2.3.1, 2347-2349, 7440):
+
+- A transfer is known by its path: the client's address and port, and our address that it asked. One port of ours
+  serves all (single-port): clients take our port from the first reply.
+- Lock-step never resends because of an equal ACK (the Sorcerer's Apprentice), only by time.
+- With a window, an ACK short of what was sent means loss: go back to the block behind it, once. Equal ACKs after that
+  are echoes (EDK2 sends one per unexpected block) and are ignored until there is progress or the time is up; so are
+  ACKs that come sooner than half a round trip after going back, and equal ACKs of the last block sent before going
+  back, since they answer our own duplicates.
+- The retransmit timeout follows the measured round trip (RFC 6298), doubles with each try, and no round trip is
+  measured on a block that was sent twice (Karn).
+- Nobody who has not answered gets more than UNANSWERED_SENDS datagrams per request.
+- ACKs and ERRORs of no transfer are counted and get no answer: late duplicates are normal after the last block, and an
+  ERROR 5 to a forged address would make us a reflector. An ERROR is never answered at all.
+- The same request again while it is being answered is merged; after RESTART_AFTER of silence it is a machine that
+  started over with the same port, and starts over here.
+
+Transfers that ended are freed by the next `fill`, as slices of their blobs may still be in the batch.
+"""
+
+from pxed._ext.tftp_events import OUTCOME_NAMES
+
+from libc.stdlib cimport calloc, free, malloc, realloc
+
+from pxed._ext.blob cimport pxed_blob_ref, pxed_blob_unref
+from pxed._ext.linux_net cimport (
+    pxed_batch_add,
+    pxed_batch_extend,
+    pxed_batch_has_room,
+    pxed_path_equal,
+    pxed_path_hash,
+    pxed_path_is_v6,
+)
+from pxed._ext.sender cimport COMMAND_REFUSE, COMMAND_SEND, EVENT_FINISHED, EVENT_REQUEST, Event
+from pxed._ext.tftp cimport (
+    DATA_HEADER,
+    ERR_ACCESS,
+    ERR_ILLEGAL,
+    MODE_NETASCII,
+    MODE_OCTET,
+    OACK_LIMIT,
+    OP_ACK,
+    OP_ERROR,
+    OP_RRQ,
+    OP_WRQ,
+    OPT_TSIZE,
+    TftpRequest,
+    opcode,
+    parse_block,
+    parse_request,
+    write_data_header,
+    write_error,
+    write_oack,
+)
+
+cimport cython
+
+cdef enum:
+    # Largest block that fits an Ethernet frame unfragmented: 1500 - IP (20 or 40) - UDP 8 - TFTP 4. A client may ask
+    # for more and gets this; ROMs reassemble IP fragments badly or not at all.
+    LARGEST_BLOCK_V4 = 1468
+    LARGEST_BLOCK_V6 = 1428
+    # Datagrams in flight to one client. Windows' boot manager and u-root stop at 64; more only overruns receive rings.
+    LARGEST_WINDOW = 64
+    # Datagrams for one transfer per turn, so that a window delays a lock-step client by no more than some 20 KB.
+    TURN = 16
+    # A stranger's address may be forged: this many datagrams at most go to it (at 0, 1 and 3 s).
+    UNANSWERED_SENDS = 3
+    # The last window is sent at least this often before its missing ACK is taken for granted; see LINGER.
+    LAST_SENDS = 4
+    # Requests that wait for the control plane. It answers thousands per second, clients repeat for 10 s and more.
+    LARGEST_ASKED = 4096
+    SLOT_BITS = 20
+    FIRST_BUCKETS = 256
+
+cdef uint64_t MS = 1_000_000
+# Until a round trip has been measured (RFC 6298 section 2.1), unless the client names its own timeout.
+cdef uint64_t FIRST_TIMEOUT = 1000 * MS
+# Firmware polls its NIC on timer ticks of up to 55 ms (the PC's clock) and writes progress to slow consoles.
+cdef uint64_t SHORTEST_TIMEOUT = 50 * MS
+# Clients give up after 5 to 30 s of silence, so back-off must stay well below.
+cdef uint64_t LONGEST_TIMEOUT = 4000 * MS
+# EDK2 waits up to 6 times 4-5 s: a client that has said nothing for this long is gone.
+cdef uint64_t SILENCE = 30_000 * MS
+# ROMs jump into what they loaded without the last ACK. A client that lost the last block asks again within 4-5 s.
+cdef uint64_t LINGER = 6000 * MS
+# A request that the control plane has left unanswered for this long is stale: its client has long given up.
+cdef uint64_t ASKED_PATIENCE = 30_000 * MS
+# Duplicates made by the network come within milliseconds; a machine that restarts takes seconds.
+cdef uint64_t RESTART_AFTER = 500 * MS
+
+DROP_NAMES = (
+    "malformed", "opcode", "unknown-peer", "stale-ack", "merged", "busy", "no-memory", "control-full",
+)
+
+
+cdef uint64_t _hash_bytes(const uint8_t *data, size_t size) noexcept nogil:
+    # FNV-1a: tells one request from the next one of the same client, nothing more.
+    cdef uint64_t h = 0xcbf29ce484222325
+    cdef size_t i
+    for i in range(size):
+        h = (h ^ data[i]) * <uint64_t>0x100000001b3
+    return h
+
+
+@cython.final
+cdef class TftpSender(Sender):
+    """The sender, as an engine drives it; `tftp_virtual` drives one from Python.
+
+    `seed` should be random in production (it keys the hash table), `limit` bounds the transfers at one time.
+    """
+
+    def __cinit__(self, uint64_t seed=0, size_t limit=20_000):
+        if not 0 < limit <= 1 << SLOT_BITS:
+            raise ValueError(f"limit must be from 1 to {1 << SLOT_BITS}")
+        self.wheel = Wheel()
+        self.seed = seed
+        self.limit = limit
+        self.ready.ready_next = self.ready.ready_previous = &self.ready
+        self.buckets = <Transfer **>calloc(FIRST_BUCKETS, sizeof(Transfer *))
+        if self.buckets is NULL:
+            raise MemoryError
+        self.bucket_mask = FIRST_BUCKETS - 1
+
+    def __dealloc__(self):
+        if self.buckets is not NULL:
+            self.close()
+        free(self.buckets)
+        free(self.slots)
+        free(self.free_slots)
+
+    # -- the Sender interface ------------------------------------------------------------------------------------
+
+    cdef void receive(self, const uint8_t *data, size_t size, const pxed_path *path, uint64_t now) noexcept nogil:
+        cdef int code = opcode(data, size)
+        cdef int number
+        cdef Transfer *t
+        if code == OP_ACK or code == OP_ERROR:
+            number = parse_block(data, size)
+            if number < 0:
+                self._drop(DROP_MALFORMED)
+                return
+            t = self._find(path)
+            if t is NULL:
+                self._drop(DROP_UNKNOWN_PEER)
+            elif code == OP_ACK:
+                self._on_ack(t, number, now)
+            else:
+                self._on_error(t, data, size, now)
+        elif code == OP_RRQ or code == OP_WRQ:
+            self._on_request(data, size, path, now)
+        else:
+            self._drop(DROP_MALFORMED if code < 0 else DROP_OPCODE)
+
+    cdef void command(self, Command *command, uint64_t now) noexcept nogil:
+        cdef Transfer *t = self._by_id(command.id)
+        if t is NULL or t.state != STATE_ASKED:
+            return  # it ended meanwhile
+        if command.kind == COMMAND_SEND:
+            self._on_send(t, command.blob, now)
+        elif command.kind == COMMAND_REFUSE:
+            self._send_error(&t.path, command.error, command.text, command.size)
+            self._finish(t, OUTCOME_REFUSED, command.error, command.text, command.size, now)
+
+    cdef void on_timer(self, uint64_t now) noexcept nogil:
+        cdef Timer *timer
+        cdef Transfer *t
+        while True:
+            timer = self.wheel.expired(now)
+            if timer is NULL:
+                return
+            t = <Transfer *>timer.owner
+            if t.queued:  # nothing to wait for before it has left
+                self.wheel.arm(&t.timer, now + t.timeout)
+            elif t.deadline > now:
+                self.wheel.arm(&t.timer, t.deadline)
+            else:
+                self._on_timeout(t, now)
+
+    cdef uint64_t next_timer(self) noexcept nogil:
+        return self.wheel.next_deadline()
+
+    cdef bint fill(self, pxed_batch *batch, uint64_t now) noexcept nogil:
+        cdef ControlPacket *packet
+        cdef Transfer *t
+        self._reap()
+        while self.control_count != 0:
+            packet = &self.control[self.control_first]
+            if not pxed_batch_has_room(batch, packet.size):
+                return True
+            pxed_batch_add(batch, &packet.path, packet.data, packet.size, NULL, 0)
+            self.counters.datagrams += 1
+            self.control_first = (self.control_first + 1) % CONTROL_LIMIT
+            self.control_count -= 1
+        while self.ready.ready_next != &self.ready:
+            if not pxed_batch_has_room(batch, OACK_LIMIT):
+                return True
+            t = self.ready.ready_next
+            self._dequeue(t)
+            if self._fill_from(t, batch, now):
+                self._enqueue(t)  # at the end: its next turn comes after everybody else's
+        return False
+
+    cdef void close(self) noexcept nogil:
+        cdef size_t i
+        for i in range(self.slot_count):
+            if self.slots[i] is not NULL:
+                self.wheel.cancel(&self.slots[i].timer)
+                pxed_blob_unref(self.slots[i].blob)
+                free(self.slots[i])
+                self.slots[i] = NULL
+        self._reap()
+        for i in range(self.bucket_mask + 1):
+            self.buckets[i] = NULL
+        self.ready.ready_next = self.ready.ready_previous = &self.ready
+        self.running = self.asked = self.control_count = self.slot_count = self.free_count = 0
+
+    # -- the table ---------------------------------------------------------------------------------------------------
+
+    cdef Transfer *_find(self, const pxed_path *path) noexcept nogil:
+        cdef Transfer *t = self.buckets[pxed_path_hash(path, self.seed) & self.bucket_mask]
+        while t is not NULL and not pxed_path_equal(&t.path, path):
+            t = t.chain
+        return t
+
+    cdef Transfer *_by_id(self, uint64_t id) noexcept nogil:
+        cdef size_t slot = id & ((1 << SLOT_BITS) - 1)
+        cdef Transfer *t = self.slots[slot] if slot < self.slot_count else NULL
+        return t if t is not NULL and t.id == id else NULL
+
+    cdef bint _grow(self) noexcept nogil:
+        # Room for one more transfer; False without memory. Twice as many buckets when they get full.
+        cdef size_t slots = self.slot_count + 1024
+        cdef size_t size = (self.bucket_mask + 1) * 2
+        cdef Transfer **fresh
+        cdef Transfer *t
+        cdef size_t i, at
+        if self.free_count == 0:
+            fresh = <Transfer **>realloc(self.slots, slots * sizeof(Transfer *))
+            if fresh is NULL:
+                return False
+            self.slots = fresh
+            free(self.free_slots)
+            self.free_slots = <uint32_t *>malloc(slots * sizeof(uint32_t))
+            if self.free_slots is NULL:
+                return False
+            for i in range(self.slot_count, slots):
+                self.slots[i] = NULL
+                self.free_slots[self.free_count] = <uint32_t>(slots - 1 - self.free_count)
+                self.free_count += 1
+            self.slot_count = slots
+        if self.running <= self.bucket_mask:
+            return True
+        fresh = <Transfer **>calloc(size, sizeof(Transfer *))
+        if fresh is NULL:
+            return True  # longer chains still work
+        for i in range(self.bucket_mask + 1):
+            while self.buckets[i] is not NULL:
+                t = self.buckets[i]
+                self.buckets[i] = t.chain
+                at = pxed_path_hash(&t.path, self.seed) & (size - 1)
+                t.chain = fresh[at]
+                fresh[at] = t
+        free(self.buckets)
+        self.buckets = fresh
+        self.bucket_mask = size - 1
+        return True
+
+    cdef Transfer *_new(self, const pxed_path *path, uint64_t now) noexcept nogil:
+        cdef Transfer *t
+        cdef size_t bucket
+        if not self._grow():
+            return NULL
+        t = <Transfer *>calloc(1, sizeof(Transfer))
+        if t is NULL:
+            return NULL
+        self.free_count -= 1
+        self.serial += 1
+        t.id = self.serial << SLOT_BITS | self.free_slots[self.free_count]
+        self.slots[self.free_slots[self.free_count]] = t
+        t.path = path[0]
+        t.timer.owner = t
+        t.started = t.progress_at = now
+        t.state = STATE_ASKED
+        bucket = pxed_path_hash(path, self.seed) & self.bucket_mask
+        t.chain = self.buckets[bucket]
+        self.buckets[bucket] = t
+        self.running += 1
+        self.asked += 1
+        return t
+
+    cdef void _finish(self, Transfer *t, Outcome outcome, uint32_t error, const uint8_t *text, size_t size,
+                      uint64_t now) noexcept nogil:
+        # Out of the table, with an event; freed by the next fill.
+        cdef Transfer **link = &self.buckets[pxed_path_hash(&t.path, self.seed) & self.bucket_mask]
+        cdef Event *event = self.add_event(EVENT_FINISHED, t.id, &t.path, text, size)
+        cdef uint64_t whole = t.blob.size if t.blob is not NULL else 0
+        if event is not NULL:
+            event.outcome = outcome
+            event.error = error
+            event.blocks = t.high - 1 if outcome == OUTCOME_OK else t.acked
+            event.bytes = event.blocks * t.blksize
+            if event.bytes > whole:
+                event.bytes = whole
+            event.retransmits = t.retransmits
+            event.duration = now - t.started
+        self.counters.outcome[<int>outcome] += 1
+        while link[0] != t:
+            link = &link[0].chain
+        link[0] = t.chain
+        self.slots[t.id & ((1 << SLOT_BITS) - 1)] = NULL
+        self.free_slots[self.free_count] = <uint32_t>(t.id & ((1 << SLOT_BITS) - 1))
+        self.free_count += 1
+        self.running -= 1
+        if t.state == STATE_ASKED:
+            self.asked -= 1
+        self.wheel.cancel(&t.timer)
+        self._dequeue(t)
+        t.state = STATE_ENDED
+        t.chain = self.ended
+        self.ended = t
+
+    cdef void _reap(self) noexcept nogil:
+        cdef Transfer *t
+        while self.ended is not NULL:
+            t = self.ended
+            self.ended = t.chain
+            pxed_blob_unref(t.blob)
+            free(t)
+
+    # -- what comes in -----------------------------------------------------------------------------------------------
+
+    cdef void _on_request(self, const uint8_t *data, size_t size, const pxed_path *path, uint64_t now) noexcept nogil:
+        cdef TftpRequest request
+        cdef Transfer *t
+        cdef uint64_t request_hash
+        if not parse_request(data, size, &request):
+            self._drop(DROP_MALFORMED)
+            return
+        if opcode(data, size) == OP_WRQ:
+            self.counters.writes_refused += 1
+            self._send_error(path, ERR_ACCESS, b"pxed does not accept files", 26)
+            return
+        if request.mode != MODE_OCTET and request.mode != MODE_NETASCII:
+            self._send_error(path, ERR_ILLEGAL, b"only the modes octet and netascii are supported", 47)
+            return
+        request_hash = _hash_bytes(data, size)
+        t = self._find(path)
+        if t is not NULL:
+            if t.request_hash == request_hash and (not t.heard or now - t.progress_at < RESTART_AFTER):
+                self._drop(DROP_MERGED)
+                return
+            self._finish(t, OUTCOME_SUPERSEDED, 0, NULL, 0, now)
+        if self.running >= self.limit or self.asked >= LARGEST_ASKED:
+            self._drop(DROP_BUSY)
+            return
+        t = self._new(path, now)
+        if t is NULL:
+            self._drop(DROP_NO_MEMORY)
+            return
+        self.counters.requests += 1
+        t.request_hash = request_hash
+        t.options = request.options
+        t.blksize = min(request.blksize, LARGEST_BLOCK_V6 if pxed_path_is_v6(path) else LARGEST_BLOCK_V4)
+        t.windowsize = min(request.windowsize, LARGEST_WINDOW)
+        t.client_timeout = request.timeout
+        if self.add_event(EVENT_REQUEST, t.id, path, data, size) is NULL:
+            self._drop(DROP_NO_MEMORY)
+            self._finish(t, OUTCOME_ABANDONED, 0, NULL, 0, now)
+        else:
+            self._wait(t, now + ASKED_PATIENCE)
+
+    cdef void _on_send(self, Transfer *t, pxed_blob *blob, uint64_t now) noexcept nogil:
+        # The control plane's answer: here the transfer begins.
+        t.blob = pxed_blob_ref(blob)
+        t.blocks = blob.size // t.blksize + 1
+        t.next = t.high = 1
+        t.timeout = t.client_timeout * 1000 * MS if t.client_timeout else FIRST_TIMEOUT
+        t.progress_at = now
+        t.state = STATE_OPTIONS if t.options else STATE_SENDING
+        self.asked -= 1
+        self._enqueue(t)
+
+    cdef void _on_ack(self, Transfer *t, uint64_t block, uint64_t now) noexcept nogil:
+        cdef uint64_t number
+        if t.state == STATE_OPTIONS and t.tries != 0 and block == 0:
+            t.state = STATE_SENDING
+            t.heard = True
+            if t.tries == 1:
+                self._measure(t, now - t.timed_at)
+            t.tries = 0
+            t.progress_at = now
+            self._enqueue(t)
+            return
+        if t.state != STATE_SENDING:
+            self._drop(DROP_STALE_ACK)
+            return
+        number = t.acked + ((block - t.acked) & 0xffff)
+        if number >= t.high:
+            self._drop(DROP_STALE_ACK)
+        elif number > t.acked:
+            self._on_progress(t, number, now)
+        elif (t.windowsize > 1 and not t.gone_back and t.next > t.acked + 1 and t.acked >= t.recover
+              and now - t.gone_back_at >= t.srtt // 2):
+            self.counters.go_backs += 1
+            t.gone_back_at = now
+            t.gone_back = True
+            self._go_back(t)
+        else:
+            self._drop(DROP_STALE_ACK)
+
+    cdef void _on_progress(self, Transfer *t, uint64_t block, uint64_t now) noexcept nogil:
+        if t.timed != 0 and block >= t.timed:
+            self._measure(t, now - t.timed_at)
+            t.timed = 0
+        t.heard = True
+        t.acked = block
+        t.tries = 0
+        t.progress_at = now
+        t.gone_back = False
+        if block == t.blocks:
+            self._finish(t, OUTCOME_OK, 0, NULL, 0, now)
+            return
+        if t.next <= block:
+            t.next = block + 1
+        if t.windowsize > 1 and t.next > block + 1 and now - t.gone_back_at >= t.srtt // 2:
+            self.counters.go_backs += 1
+            t.gone_back_at = now
+            t.gone_back = True
+            self._go_back(t)
+        elif t.next <= min(t.acked + t.windowsize, t.blocks):
+            self._enqueue(t)
+        else:
+            self._wait(t, now + t.timeout)
+
+    cdef void _on_error(self, Transfer *t, const uint8_t *data, size_t size, uint64_t now) noexcept nogil:
+        cdef int code = parse_block(data, size)
+        cdef Outcome outcome = OUTCOME_CLOSED if code == 0 else OUTCOME_CLIENT_ERROR
+        cdef size_t length = 0
+        if t.state == STATE_OPTIONS and t.options & OPT_TSIZE:
+            outcome = OUTCOME_PROBE
+        elif code == 0 and t.state == STATE_SENDING and t.heard and t.high > t.blocks:
+            outcome = OUTCOME_OK
+        while 4 + length < size and length < ERROR_TEXT_LIMIT and data[4 + length] != 0:
+            length += 1
+        self._finish(t, outcome, code, data + 4, length, now)
+
+    cdef void _on_timeout(self, Transfer *t, uint64_t now) noexcept nogil:
+        cdef uint64_t ceiling = LONGEST_TIMEOUT
+        if t.state == STATE_ASKED:
+            self._finish(t, OUTCOME_ABANDONED, 0, NULL, 0, now)
+        elif not t.heard and t.tries >= UNANSWERED_SENDS:
+            self._finish(t, OUTCOME_NO_ANSWER, 0, NULL, 0, now)
+        elif t.heard and t.high > t.blocks and t.tries >= LAST_SENDS and now - t.progress_at >= LINGER:
+            self._finish(t, OUTCOME_OK, 0, NULL, 0, now)
+        elif now - t.progress_at >= SILENCE and t.heard:
+            self._finish(t, OUTCOME_TIMEOUT, 0, NULL, 0, now)
+        else:
+            if t.timeout > ceiling:
+                ceiling = t.timeout  # the client's own choice
+            t.timeout = min(t.timeout * 2, ceiling)
+            t.gone_back = False
+            t.gone_back_at = now
+            self.counters.timeouts += 1
+            self._go_back(t)
+
+    cdef void _measure(self, Transfer *t, uint64_t rtt) noexcept nogil:
+        # RFC 6298 section 2 in integers.
+        cdef uint64_t error = rtt - t.srtt if rtt > t.srtt else t.srtt - rtt
+        if t.srtt == 0:
+            t.srtt = rtt
+            t.rttvar = rtt // 2
+        else:
+            t.rttvar = (3 * t.rttvar + error) // 4
+            t.srtt = (7 * t.srtt + rtt) // 8
+        t.timeout = max(SHORTEST_TIMEOUT, min(t.srtt + 4 * t.rttvar, LONGEST_TIMEOUT))
+
+    cdef void _drop(self, DropReason reason) noexcept nogil:
+        self.counters.drop[<int>reason] += 1
+
+    # -- what goes out -----------------------------------------------------------------------------------------------
+
+    cdef void _enqueue(self, Transfer *t) noexcept nogil:
+        if t.queued:
+            return
+        t.queued = True
+        t.ready_next = &self.ready
+        t.ready_previous = self.ready.ready_previous
+        self.ready.ready_previous.ready_next = t
+        self.ready.ready_previous = t
+
+    cdef void _dequeue(self, Transfer *t) noexcept nogil:
+        if t.queued:
+            t.ready_previous.ready_next = t.ready_next
+            t.ready_next.ready_previous = t.ready_previous
+            t.queued = False
+
+    cdef void _wait(self, Transfer *t, uint64_t deadline) noexcept nogil:
+        # The timer moves only when it must fire earlier: once per timeout, not once per packet.
+        t.deadline = deadline
+        if not t.timer.armed or t.timer.deadline > deadline:
+            self.wheel.arm(&t.timer, deadline)
+
+    cdef void _go_back(self, Transfer *t) noexcept nogil:
+        t.next = t.acked + 1
+        t.recover = t.high
+        t.timed = 0
+        self._enqueue(t)
+
+    cdef void _send_error(self, const pxed_path *path, uint32_t code, const uint8_t *text, size_t size) noexcept nogil:
+        cdef ControlPacket *packet
+        if self.control_count == CONTROL_LIMIT:
+            self._drop(DROP_CONTROL_FULL)
+            return
+        packet = &self.control[(self.control_first + self.control_count) % CONTROL_LIMIT]
+        self.control_count += 1
+        packet.path = path[0]
+        packet.size = <uint16_t>write_error(packet.data, code, text, size)
+
+    cdef bint _fill_from(self, Transfer *t, pxed_batch *batch, uint64_t now) noexcept nogil:
+        # One turn of one transfer; True when it wants another.
+        cdef uint8_t header[OACK_LIMIT]
+        cdef uint64_t last, offset, size
+        cdef unsigned int sent = 0
+        if t.state == STATE_OPTIONS:
+            size = write_oack(header, t.options, t.blksize, t.blob.size, t.client_timeout, t.windowsize)
+            pxed_batch_add(batch, &t.path, header, size, NULL, 0)
+            self.counters.datagrams += 1
+            t.retransmits += t.tries != 0
+            t.tries += 1
+            t.timed_at = now
+            self._wait(t, now + t.timeout)
+            return False
+        last = min(t.acked + t.windowsize, t.blocks)
+        if t.next == t.acked + 1:
+            t.tries += 1
+        while t.next <= last and sent < TURN:
+            offset = (t.next - 1) * t.blksize
+            size = min(<uint64_t>t.blksize, t.blob.size - offset)
+            write_data_header(header, t.next)
+            if sent == 0 or not pxed_batch_extend(batch, header, DATA_HEADER, t.blob.data + offset, size):
+                if not pxed_batch_has_room(batch, DATA_HEADER):
+                    return True
+                pxed_batch_add(batch, &t.path, header, DATA_HEADER, t.blob.data + offset, size)
+            sent += 1
+            self.counters.bytes += size
+            if t.next < t.high:
+                t.retransmits += 1
+            else:
+                t.high = t.next + 1
+                if t.timed == 0:
+                    t.timed = t.next
+                    t.timed_at = now
+            t.next += 1
+        self.counters.datagrams += sent
+        self._wait(t, now + t.timeout)
+        return t.next <= last
+
+    cdef dict statistics(self):
+        """Counters since the beginning and gauges; `outcome.NAME` and `drop.REASON` among them."""
+        statistics = {
+            "running": self.running,
+            "asked": self.asked,
+            "requests": self.counters.requests,
+            "datagrams": self.counters.datagrams,
+            "bytes": self.counters.bytes,
+            "retransmits": self.counters.retransmits,
+            "go_backs": self.counters.go_backs,
+            "timeouts": self.counters.timeouts,
+            "writes_refused": self.counters.writes_refused,
+        }
+        statistics.update({f"outcome.{name}": self.counters.outcome[i] for i, name in enumerate(OUTCOME_NAMES)})
+        statistics.update({f"drop.{name}": self.counters.drop[i] for i, name in enumerate(DROP_NAMES)})
+        return statistics

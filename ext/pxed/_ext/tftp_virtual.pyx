@@ -1,0 +1,103 @@
+"""A TftpSender driven from Python, in virtual time: bytes and a clock in, bytes and deadlines out. For tests."""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+
+from pxed._ext.blob cimport Blob, pxed_blob_ref
+from pxed._ext.linux_net cimport pxed_batch, pxed_batch_clear, pxed_path, pxed_path_parse, pxed_path_port
+from pxed._ext.sender cimport COMMAND_REFUSE, COMMAND_SEND, Command, free_command, new_command
+from pxed._ext.tftp_events cimport Ledger, address_text
+from pxed._ext.tftp_sender cimport TftpSender
+
+cimport cython
+
+
+cdef uint64_t _now(double seconds) noexcept nogil:
+    return <uint64_t>(seconds * 1e9)
+
+
+@cython.final
+cdef class VirtualTftp:
+    """Times are seconds, peers are (address, port). `seed` and `limit` as for the sender."""
+
+    cdef TftpSender sender
+    cdef Ledger ledger
+
+    def __cinit__(self, uint64_t seed=0, size_t limit=20_000):
+        self.sender = TftpSender(seed, limit)
+        self.ledger = Ledger()
+
+    def receive(self, data: bytes, peer: tuple, double now, local: str = "") -> None:
+        """A datagram from `peer`, sent to our address `local`. Raises ValueError for an address that is none."""
+        cdef pxed_path path
+        cdef Py_buffer view
+        if pxed_path_parse(&path, peer[0].encode(), peer[1], local.encode()) < 0:
+            raise ValueError(f"not addresses of one family: {peer[0]!r}, {local!r}")
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        self.sender.receive(<const uint8_t *>view.buf, view.len, &path, _now(now))  # cannot raise
+        PyBuffer_Release(&view)
+
+    def on_timer(self, double now) -> None:
+        """Let the timers run that are due at `now`."""
+        self.sender.on_timer(_now(now))
+
+    def next_timer(self) -> float | None:
+        """When to call `on_timer` next; None when nothing waits."""
+        cdef uint64_t deadline = self.sender.next_timer()
+        return None if deadline == UINT64_MAX else deadline / 1e9
+
+    def drain(self, double now) -> list:
+        """Every datagram that is ready, as (peer, bytes), in order."""
+        cdef pxed_batch *batch = <pxed_batch *>malloc(sizeof(pxed_batch))
+        cdef bint more = True
+        cdef unsigned int i
+        if batch is NULL:
+            raise MemoryError
+        datagrams = []
+        while more:
+            pxed_batch_clear(batch)
+            more = self.sender.fill(batch, _now(now))
+            for i in range(batch.count):
+                datagrams += _datagrams(batch, i)
+        free(batch)
+        return datagrams
+
+    def events(self) -> list:
+        """The Request and Finished records since the last call."""
+        return self.ledger.take(self.sender.take_events())
+
+    def send(self, id: int, Blob blob, double now) -> None:
+        """Answer request `id` with a blob; nothing when it ended meanwhile."""
+        cdef Command *command = new_command(COMMAND_SEND, id, NULL, 0)
+        if command is NULL:
+            raise MemoryError
+        command.blob = pxed_blob_ref(blob.c)
+        self.sender.command(command, _now(now))
+        free_command(command)
+
+    def refuse(self, id: int, uint32_t code, text: str, double now) -> None:
+        """Answer request `id` with an ERROR; nothing when it ended meanwhile."""
+        cdef bytes encoded = text.encode("utf-8", "replace")
+        cdef Command *command = new_command(COMMAND_REFUSE, id, encoded, len(encoded))
+        if command is NULL:
+            raise MemoryError
+        command.error = code
+        self.sender.command(command, _now(now))
+        free_command(command)
+
+    def statistics(self) -> dict:
+        """Counters since the beginning and gauges; `outcome.NAME` and `drop.REASON` among them."""
+        return self.sender.statistics()
+
+
+cdef list _datagrams(pxed_batch *batch, unsigned int i):
+    # One message of a batch, cut as the kernel would cut it.
+    cdef size_t piece
+    cdef size_t segment = batch.segment[i]
+    cdef bytes whole = b""
+    for piece in range(batch.message[i].msg_hdr.msg_iovlen):
+        whole += (<char *>batch.message[i].msg_hdr.msg_iov[piece].iov_base)[
+            :batch.message[i].msg_hdr.msg_iov[piece].iov_len]
+    peer = (address_text(&batch.path[i], 0), pxed_path_port(&batch.path[i]))
+    return [(peer, whole[at:at + segment]) for at in range(0, len(whole), segment)]

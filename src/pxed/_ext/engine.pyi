@@ -1,0 +1,44 @@
+"""Engine: sockets, a TFTP sender and its timers, run by one native thread that never holds the GIL."""
+
+from collections.abc import Sequence
+from typing import final
+
+from pxed._ext.blob import Blob
+from pxed._ext.tftp_events import Finished, Request
+
+@final
+class Engine:
+    """One native thread that serves TFTP. `seed` keys its hash table: random in production.
+
+    Life: `bind`, `start`, then `drain` whenever `event_fd` is readable and `send` or `refuse` for each Request, `stop`.
+    All methods belong to one thread of the control plane. It cannot be started again.
+    """
+
+    @property
+    def event_fd(self) -> int:
+        """An eventfd that is readable when `drain` has something."""
+
+    def __new__(cls, seed: int = ..., limit: int = ...) -> Engine: ...
+    def bind(self, addresses: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Open a socket per (address, port), port 0 for any; returns them as bound. Before `start`.
+
+        Raises OSError (address in use, not ours, no permission) naming the address; nothing is bound then.
+        """
+
+    def start(self) -> None:
+        """Start the thread. Raises RuntimeError the second time."""
+
+    def stop(self) -> None:
+        """End the thread and every transfer, close the sockets. Waits for the thread: some milliseconds."""
+
+    def drain(self) -> list[Request | Finished]:
+        """The events since the last call, oldest first."""
+
+    def send(self, id: int, blob: Blob) -> None:
+        """Answer request `id` with a blob (already converted for mode netascii); nothing if it ended meanwhile."""
+
+    def refuse(self, id: int, code: int, text: str) -> None:
+        """Answer request `id` with ERROR `code`; nothing if it ended meanwhile."""
+
+    def statistics(self) -> dict[str, int]:
+        """Counters since the start, and gauges: the sender's, and those of the sockets."""

@@ -1,0 +1,37 @@
+"""A TftpSender driven from Python, in virtual time: bytes and a clock in, bytes and deadlines out. For tests."""
+
+from typing import final
+
+from typing_extensions import Buffer
+
+from pxed._ext.blob import Blob
+from pxed._ext.tftp_events import Finished, Request
+
+@final
+class VirtualTftp:
+    """Times are seconds, peers are (address, port). `seed` and `limit` as for the sender."""
+
+    def __new__(cls, seed: int = ..., limit: int = ...) -> VirtualTftp: ...
+    def receive(self, data: Buffer, peer: tuple[str, int], now: float, local: str = "") -> None:
+        """A datagram from `peer`, sent to our address `local`. Raises ValueError for an address that is none."""
+
+    def on_timer(self, now: float) -> None:
+        """Let the timers run that are due at `now`."""
+
+    def next_timer(self) -> float | None:
+        """When to call `on_timer` next; None when nothing waits."""
+
+    def drain(self, now: float) -> list[tuple[tuple[str, int], bytes]]:
+        """Every datagram that is ready, as (peer, bytes), in order."""
+
+    def events(self) -> list[Request | Finished]:
+        """The records since the last call."""
+
+    def send(self, id: int, blob: Blob, now: float) -> None:
+        """Answer request `id` with a blob; nothing when it ended meanwhile."""
+
+    def refuse(self, id: int, code: int, text: str, now: float) -> None:
+        """Answer request `id` with an ERROR; nothing when it ended meanwhile."""
+
+    def statistics(self) -> dict[str, int]:
+        """Counters since the beginning and gauges; `outcome.NAME` and `drop.REASON` among them."""

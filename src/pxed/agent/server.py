@@ -1,0 +1,160 @@
+"""The server as the agent sees it: JSON for claim, report and finish, ranges of bytes for the image.
+
+Whatever may pass by itself (refused connections, resets, timeouts, answers of the 5xx kind: a server that restarts)
+is an `Unreachable`, and tried again with growing pauses. A clear no is a `Refused`.
+"""
+
+import http.client
+from collections.abc import Callable
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from pxed.agent.failure import Stopped
+from pxed.errors import PeerError
+from pxed.types import ClaimAnswer, ClaimRequest, FinishAnswer, FinishRequest, Report, ReportAnswer
+
+__all__ = ["Connection", "Patience", "Refused", "Unreachable"]
+
+TIMEOUT = 20.0  # seconds without a byte: longer than a server needs to start, shorter than its patience with us
+MAX_JSON = 1 << 20
+
+T = TypeVar("T")
+
+
+class Unreachable(PeerError):
+    """No answer, or not a whole one; asking again may help."""
+
+
+class Refused(PeerError):
+    """The server said no. `status` is HTTP's."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Connection:
+    """One kept-open connection. Not for use by two threads at once."""
+
+    def __init__(self, base: str, run: str = "", timeout: float = TIMEOUT) -> None:
+        parts = urlsplit(base)
+        self._path = parts.path.rstrip("/")
+        self._run = run
+        self._http = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout)
+
+    def close(self) -> None:
+        """Close the connection; the next request opens it again."""
+        self._http.close()
+
+    def claim(self, request: ClaimRequest) -> ClaimAnswer:
+        """Take the job that the token stands for. Safe to repeat."""
+        return self._post("claim", request, ClaimAnswer)
+
+    def report(self, report: Report) -> ReportAnswer:
+        """Say how far the job is."""
+        return self._post("report", report, ReportAnswer)
+
+    def finish(self, request: FinishRequest) -> FinishAnswer:
+        """End the job. Safe to repeat."""
+        return self._post("finish", request, FinishAnswer)
+
+    def fetch(self, name: str) -> bytes:
+        """A whole file of the server."""
+        response = self._request("GET", name, {})
+        return self._body(response, 200)
+
+    def fetch_range(self, name: str, start: int, into: memoryview) -> None:
+        """Fill `into` with the bytes of a file from `start` on. Raises Unreachable when fewer come."""
+        end = start + len(into) - 1
+        response = self._request("GET", name, {"Range": f"bytes={start}-{end}"})
+        if response.status != 206:
+            self._body(response, 206)
+        if not response.getheader("Content-Range", "").startswith(f"bytes {start}-{end}/"):
+            self.close()
+            raise Unreachable("The server answered with another range than was asked for.")
+        done = 0
+        try:
+            while done < len(into) and (got := response.readinto(into[done:])):
+                done += got
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise Unreachable(f"The connection broke: {error}") from error
+        if done != len(into):
+            self.close()
+            raise Unreachable(f"The answer ended after {done} of {len(into)} bytes.")
+        response.read()
+
+    def _post(self, name: str, body: msgspec.Struct, answer: type[T]) -> T:
+        headers = {"Content-Type": "application/json"}
+        response = self._request("POST", f"pxed/agent/{name}", headers, msgspec.json.encode(body))
+        data = self._body(response, 200)
+        try:
+            return msgspec.json.decode(data, type=answer)
+        except msgspec.MsgspecError as error:
+            raise Unreachable(f"The server's answer makes no sense: {error}") from error
+
+    def _request(
+        self, method: str, name: str, headers: dict[str, str], body: bytes | None = None
+    ) -> http.client.HTTPResponse:
+        if self._run:
+            headers["Authorization"] = f"Bearer {self._run}"
+        try:
+            self._http.request(method, f"{self._path}/{name}", body, headers)
+            return self._http.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise Unreachable(f"{type(error).__name__}: {error}") from error
+
+    def _body(self, response: http.client.HTTPResponse, wanted: int) -> bytes:
+        try:
+            data = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise Unreachable(f"The connection broke: {error}") from error
+        if response.status == wanted:
+            return data
+        try:
+            reason = str(msgspec.json.decode(data[:MAX_JSON], type=dict[str, object]).get("error", ""))
+        except msgspec.MsgspecError:
+            reason = ""
+        reason = reason or f"{response.status} {response.reason}"
+        if response.status >= 500 or response.status in (408, 429) or response.status < 400:
+            self.close()
+            raise Unreachable(reason)
+        raise Refused(response.status, reason)
+
+
+class Patience:
+    """Tries again what is `Unreachable`, with pauses of 0.5 s growing to 5 s, until `limit` seconds without luck.
+
+    `wait(seconds)` returns True when the job was stopped meanwhile; `notice` is told once per outage, and at its end.
+    """
+
+    FIRST, LAST = 0.5, 5.0
+
+    def __init__(
+        self, limit: float, now: Callable[[], float], wait: Callable[[float], bool], notice: Callable[[str], None]
+    ) -> None:
+        self._limit, self._now, self._wait, self._notice = limit, now, wait, notice
+
+    def call(self, ask: Callable[[], T]) -> T:
+        """The result of `ask`. Raises its Unreachable when patience ends, Refused at once, Stopped when stopped."""
+        pause, since = self.FIRST, None
+        while True:
+            try:
+                result = ask()
+            except Unreachable as error:
+                if since is None:
+                    since = self._now()
+                    self._notice(f"The server does not answer ({error}); trying again.")
+                elif self._now() - since > self._limit:
+                    raise
+                if self._wait(pause):
+                    raise Stopped("The job was stopped.") from error
+                pause = min(pause * 2, self.LAST)
+                continue
+            if since is not None:
+                self._notice(f"The server answers again, after {self._now() - since:.0f} seconds.")
+            return result

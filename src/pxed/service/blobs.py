@@ -1,0 +1,83 @@
+"""Files as blobs, read once for all clients that want them at the same time or soon after.
+
+A blob is a sealed copy: the file may be replaced, cut or deleted while transfers of it run. The key is what tells one
+content of a file from the next (device, inode, time of change, size), so a replaced file is read anew.
+"""
+
+import asyncio
+import errno
+import os
+from collections import OrderedDict
+
+from pxed._ext.blob import Blob
+
+__all__ = ["BlobCache"]
+
+# Memory for copies that nobody is reading at the moment: kernel, initramfs and boot programs of several systems.
+CACHE_BYTES = 512 << 20
+# A copy takes memory. What is larger (disk images, ISOs) belongs on boot HTTP, which sends from the file.
+LARGEST_FILE = 2 << 30
+
+_Key = tuple[int, int, int, int, bool]
+
+
+class BlobCache:
+    """Least recently used blobs, up to `limit` bytes. Blobs in use live on beyond it, in their transfers' hands."""
+
+    def __init__(self, limit: int = CACHE_BYTES) -> None:
+        self._limit = limit
+        self._blobs: OrderedDict[_Key, Blob] = OrderedDict()
+        self._bytes = 0
+        self._loading: dict[_Key, asyncio.Task[Blob]] = {}
+
+    async def load(self, fd: int, *, netascii: bool = False) -> Blob:
+        """The content of the open file `fd`, converted if asked. The descriptor stays the caller's.
+
+        Raises OSError: EFBIG for a file above 2 GiB, no memory, or the errno of reading it.
+        """
+        status = os.fstat(fd)
+        key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size, netascii)
+        if key in self._blobs:
+            self._blobs.move_to_end(key)
+            return self._blobs[key]
+        task = self._loading.get(key)
+        if task is None:
+            # The task reads from a descriptor of its own: whoever asked first may be cancelled before the others.
+            task = asyncio.create_task(self._read(os.dup(fd), key))
+            self._loading[key] = task
+        return await asyncio.shield(task)
+
+    async def _read(self, fd: int, key: _Key) -> Blob:
+        try:
+            blob = await asyncio.to_thread(_copy, fd, netascii=key[-1])
+            after = os.fstat(fd)
+        finally:
+            os.close(fd)
+            del self._loading[key]
+        # A file that was written meanwhile is served as read this once, as any server would, and not kept.
+        if (after.st_mtime_ns, after.st_size) == key[2:4]:
+            self._keep(key, blob)
+        return blob
+
+    def _keep(self, key: _Key, blob: Blob) -> None:
+        if len(blob) > self._limit:
+            return
+        self._blobs[key] = blob
+        self._bytes += len(blob)
+        while self._bytes > self._limit:
+            _, oldest = self._blobs.popitem(last=False)
+            self._bytes -= len(oldest)
+
+    def statistics(self) -> dict[str, int]:
+        """Gauges: blobs and bytes kept, reads under way."""
+        return {"cached": len(self._blobs), "cached_bytes": self._bytes, "loading": len(self._loading)}
+
+
+def _copy(fd: int, *, netascii: bool) -> Blob:
+    try:
+        blob = Blob.from_fd(fd, LARGEST_FILE)
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise OSError(errno.EFBIG, "larger than 2 GiB: fetch it over HTTP") from error
+        raise
+    return blob.netascii() if netascii else blob

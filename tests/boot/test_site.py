@@ -1,0 +1,56 @@
+"""The site as the configuration has it."""
+
+from pxed.boot import Site
+from pxed.config import Config, Dhcp, Http, Server, Tftp, Transaction
+
+
+def site(**tables: object) -> Site:
+    return Site.from_config(Config(server=Server(address="10.78.0.1"), **{"tftp": Tftp(root="/srv/tftp"), **tables}))
+
+
+def test_defaults() -> None:
+    assert site() == Site(
+        boot_programs={
+            0: "undionly.kpxe",
+            6: "snponly-ia32.efi",
+            7: "snponly.efi",
+            9: "snponly.efi",
+            10: "snponly-arm32.efi",
+            11: "snponly-arm64.efi",
+            15: "snponly-ia32.efi",
+            16: "snponly.efi",
+            18: "snponly-arm32.efi",
+            19: "snponly-arm64.efi",
+        }
+    )
+
+
+def test_configured() -> None:
+    made = site(
+        dhcp=Dhcp(boot_programs={"7": "shimx64.efi", "41": "bootcode.bin"}, mtftp_machines=("AA-BB-CC-00-11-22",)),
+        transaction=Transaction(no_work="local"),
+        http=Http(port=8080),
+        tftp=Tftp(root="/srv/tftp", port=6969),
+    )
+    assert (made.boot_programs[7], made.boot_programs[41], made.boot_programs[0]) == (
+        "shimx64.efi",
+        "bootcode.bin",
+        "undionly.kpxe",
+    )
+    assert (made.no_work, made.mtftp_machines) == ("local", {"aa:bb:cc:00:11:22"})
+    assert made.http_base("10.0.0.1") == "http://10.0.0.1:8080"
+    assert made.tftp_base("10.0.0.1") == "tftp://10.0.0.1:6969"
+
+
+def test_usual_ports_are_left_out() -> None:
+    assert site().http_base("10.0.0.1") == "http://10.0.0.1"
+    assert site().tftp_base("10.0.0.1") == "tftp://10.0.0.1"
+
+
+def test_urls() -> None:
+    assert site().http_url("10.0.0.1", "/a b/ü%.efi") == "http://10.0.0.1/a%20b/%C3%BC%25.efi"
+
+
+def test_first_of_the_clients_architectures_with_a_program() -> None:
+    assert site().program((27, 11, 7)) == (11, "snponly-arm64.efi")
+    assert site().program((27,)) is None
