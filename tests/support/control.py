@@ -23,6 +23,7 @@ class FakeControl:
         self.listeners: list[asyncio.Queue[Event | Job]] = []
         self.now = 1_700_000_100.0
         self.broken_config = False
+        self.asked_while_watched = False  # somebody follows the live stream, and has asked how the jobs stand
 
     def publish(self, item: Event | Job) -> None:
         if isinstance(item, Event):
@@ -91,9 +92,11 @@ class FakeControl:
         return [event for event in self.events if event.machine_id == machine.id]
 
     async def jobs(self) -> list[Job]:
+        self.asked_while_watched |= bool(self.listeners)
         return self.all_jobs
 
     async def job(self, job_id: int) -> Job:
+        self.asked_while_watched |= bool(self.listeners)
         for job in self.all_jobs:
             if job.id == job_id:
                 return job

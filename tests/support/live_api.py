@@ -42,11 +42,11 @@ class LiveApi:
         self.loop.call_soon_threadsafe(lambda: function(*arguments, **named))  # type: ignore[operator]
 
     def wait_for_watcher(self) -> None:
-        """Until a command follows the live stream."""
+        """Until a command follows the live stream and has asked for what was before."""
         seen = threading.Event()
 
         def look() -> None:
-            if self.control.listeners:
+            if self.control.asked_while_watched:
                 seen.set()
             else:
                 self.loop.call_later(0.01, look)

@@ -157,7 +157,7 @@ def _label(labels: dict[int, str], job: Job) -> str:
 def _words(job: Job) -> str:
     """'running restore 42% 118.0 MiB/s', 'failed at verify: …'."""
     if job.state == JobState.RUNNING:
-        return _joined(("running", job.step, f"{job.percent:.0f}%", rate(job.rate)))
+        return _joined(("running", job.step, f"{job.percent:.0f}%" if job.percent else "", rate(job.rate)))
     if job.reason:
         return f"{job.state}{f' at {job.step}' if job.state == JobState.FAILED and job.step else ''}: {job.reason}"
     return job.state
