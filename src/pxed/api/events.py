@@ -33,23 +33,23 @@ async def stream(
     # The subscription lives in a task of its own: it ends in order even when this one is torn down in the middle.
     pump = asyncio.ensure_future(_pump(control, changes))
     stop = asyncio.ensure_future(closing.wait())
+    change = asyncio.ensure_future(changes.get())
     try:
         while True:
-            change = asyncio.ensure_future(changes.get())
             await asyncio.wait((change, pump, stop), timeout=quiet, return_when=asyncio.FIRST_COMPLETED)
             if change.done():
                 yield _line(change.result(), as_events)
-                continue
-            change.cancel()
-            if stop.done():
+                change = asyncio.ensure_future(changes.get())
+            elif stop.done():
                 return
-            if pump.done():
+            elif pump.done():
                 pump.result()  # its error, if it has one, is ours
                 return
-            yield _line(Change(), as_events)
+            else:
+                yield _line(Change(), as_events)
     finally:
-        stop.cancel()
-        pump.cancel()
+        for task in (change, stop, pump):
+            task.cancel()
 
 
 async def _pump(control: Control, changes: "asyncio.Queue[Change]") -> None:
