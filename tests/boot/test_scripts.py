@@ -169,6 +169,11 @@ def test_other_names_are_none(name: str) -> None:
     assert scripts.parse_check_name(name) is None
 
 
+def test_check_name_over_tftp_is_not_decoded_again() -> None:
+    name = "pxed/check/serial-AB C%41/mfr-50%/2"
+    assert scripts.parse_check_name(name, encoded=False) == Identity(serial="AB C%41", manufacturer="50%/2")
+
+
 def test_check_name_is_written() -> None:
     assert scripts.check_name(FULL) == (
         "pxed/check/mac-52-54-00-12-34-56/uuid-12345678-9abc-def0-1234-56789abcdef0/serial-AB%20C%2541"

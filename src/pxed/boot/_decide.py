@@ -19,7 +19,20 @@ _FILE_SIZE = 127  # of the header field, with its NUL: shim and ROMs read it as 
 # What goes first when a reply would be longer than the client takes; `file` in the header says the same as 67.
 _DISPENSABLE = (OptionCode.BOOT_FILE, OptionCode.CLIENT_UUID)
 _SERVED_ITEMS = (BootServerType.PXED, BootServerType.LOCAL)
-_PI_TEXT = "Raspberry Pi Boot"
+
+_DIRECT = pxe.build(pxe.discovery(Discovery.USE_BOOT_FILE))
+_RASPBERRY_PI = pxe.build(
+    pxe.discovery(Discovery.USE_BOOT_FILE)
+    | pxe.menu([pxe.MenuEntry(BootServerType.LOCAL, "Raspberry Pi Boot")])
+    | pxe.prompt(0, "PXE")
+)
+# A menu of one entry of type 0, taken at once: the ROM gives up and the BIOS boots its next device.
+_LOCAL_MENU = pxe.build(
+    pxe.discovery(Discovery.NO_BROADCAST | Discovery.NO_MULTICAST)
+    | pxe.menu([pxe.MenuEntry(BootServerType.LOCAL, "Boot from local disk")])
+    | pxe.prompt(0, "Boot from local disk")
+)
+_VENDOR = {Vendor43.NONE: b"", Vendor43.DIRECT: _DIRECT, Vendor43.RASPBERRY_PI: _RASPBERRY_PI}
 
 
 class Reply(Struct, frozen=True):
@@ -120,17 +133,8 @@ def _no_work(facts: Facts, check: Check, site: Site, quirk: Quirk) -> _Boot | Dr
     plain_bios = facts.arch == ArchType.BIOS and quirk.vendor43 == Vendor43.DIRECT and not facts.is_http_client
     if plain_bios and facts.message == MessageType.DISCOVER:
         text = f"{facts.kind}: told to boot its local disk ({check.reason})"
-        return _Boot(text, vendor=_local_menu(), kind="no-work", next_server=False)
+        return _Boot(text, vendor=_LOCAL_MENU, kind="no-work", next_server=False)
     return Drop("no-work", check.reason)
-
-
-def _local_menu() -> bytes:
-    """A menu of one entry of type 0, taken at once: the ROM gives up and the BIOS boots its next device."""
-    return pxe.build(
-        pxe.discovery(Discovery.NO_BROADCAST | Discovery.NO_MULTICAST)
-        | pxe.menu([pxe.MenuEntry(BootServerType.LOCAL, "Boot from local disk")])
-        | pxe.prompt(0, "Boot from local disk")
-    )
 
 
 def _script(facts: Facts, site: Site, quirk: Quirk) -> _Boot:
@@ -171,15 +175,7 @@ def _vendor(facts: Facts, site: Site, quirk: Quirk) -> bytes:
         return b""
     if facts.mac in site.mtftp_machines and not facts.is_ipxe:
         return pxe.build(pxe.mtftp(site.mtftp) | pxe.discovery(Discovery.USE_BOOT_FILE))
-    if quirk.vendor43 == Vendor43.DIRECT:
-        return pxe.build(pxe.discovery(Discovery.USE_BOOT_FILE))
-    if quirk.vendor43 == Vendor43.RASPBERRY_PI:
-        return pxe.build(
-            pxe.discovery(Discovery.USE_BOOT_FILE)
-            | pxe.menu([pxe.MenuEntry(BootServerType.LOCAL, _PI_TEXT)])
-            | pxe.prompt(0, "PXE")
-        )
-    return b""
+    return _VENDOR[quirk.vendor43]
 
 
 def _packet(facts: Facts, message: MessageType, boot: _Boot) -> Packet:

@@ -141,25 +141,29 @@ def check_name(identity: Identity) -> str:
     return CHECK_PREFIX + "/".join([f"mac-{mac}", *(f"{key}-{quote(value, safe='')}" for key, value in rest)])
 
 
-def parse_check_name(name: str) -> Identity | None:
+def parse_check_name(name: str, *, encoded: bool = True) -> Identity | None:
     """What the asker says about itself, as sent: pass it through `work.identity.normalise`. None: no check's name.
 
-    Segments are percent-decoded. A segment without a known key goes on with the field before it, as over TFTP
-    iPXE sends names decoded and a '/' may be part of a serial number. A key that comes again is such a segment too.
+    `encoded`: segments are percent-encoded, as over HTTP; over TFTP iPXE sends them decoded, and a '%' is a '%'.
+    A segment without a known key goes on with the field before it, as iPXE leaves a '/' in a serial number as it
+    is. A key that comes again is such a segment too.
     """
     path = name.lstrip("/")
     if not path.startswith(CHECK_PREFIX):
         return None
     fields: dict[str, str] = {}
     last = ""
-    for segment in path.removeprefix(CHECK_PREFIX).split("/"):
+    segments = path.removeprefix(CHECK_PREFIX).split("/")
+    if encoded:  # after the split: a '/' that was encoded belongs to its value
+        segments = [unquote(segment, errors="replace") for segment in segments]
+    for segment in segments:
         key, dash, value = segment.partition("-")
         field = _FIELDS.get(key, "")
         if dash and field and field not in fields:
-            fields[field] = unquote(value, errors="replace")
+            fields[field] = value
             last = field
         elif last:
-            fields[last] += "/" + unquote(segment, errors="replace")
+            fields[last] += "/" + segment
         else:
             return None
     if "mac" in fields:

@@ -3,6 +3,8 @@
 from .dhcp import UNSPECIFIED, Packet, address_text, mac_text, u16_list, user_classes, uuid_text
 from .iana import MessageType, Op, OptionCode, arch_name
 
+_KINDS = {bytes((kind,)): kind.name for kind in MessageType}
+
 
 def _printable(raw: bytes) -> str:
     """Bytes from the wire as text that cannot break a log line."""
@@ -10,10 +12,8 @@ def _printable(raw: bytes) -> str:
 
 
 def _kind(packet: Packet) -> str:
-    raw = packet.options.get(OptionCode.MESSAGE_TYPE, b"")
-    if len(raw) == 1 and raw[0] in set(MessageType):
-        return MessageType(raw[0]).name
-    return "BOOTP request" if packet.op == Op.REQUEST else "BOOTP reply"
+    found = _KINDS.get(packet.options.get(OptionCode.MESSAGE_TYPE, b""))
+    return found or ("BOOTP request" if packet.op == Op.REQUEST else "BOOTP reply")
 
 
 def summary(packet: Packet) -> str:

@@ -4,6 +4,7 @@ RFC 2131, RFC 2132, RFC 3004 (user class), RFC 3046 (relay agent), RFC 4578 (PXE
 """
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from .._ext.dhcp import Packet, encode
 from .._ext.dhcp import decode as _decode
@@ -34,6 +35,7 @@ def decode(data: bytes | bytearray | memoryview) -> Packet | Drop:
     return Drop(packet) if isinstance(packet, str) else packet
 
 
+@lru_cache(maxsize=64)  # nearly always one of our own few
 def address_bytes(address: str) -> bytes:
     """'10.0.0.1' as four bytes; ValueError when it is no IPv4 address."""
     parts = address.split(".")

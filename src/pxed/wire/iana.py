@@ -5,6 +5,7 @@ section 2.1), PXE 2.1 section 2 (option 43 tags, server types), iPXE's `dhcp.h` 
 """
 
 from enum import IntEnum, IntFlag
+from functools import lru_cache
 
 __all__ = [
     "BROADCAST",
@@ -144,6 +145,7 @@ _ARCH_NAMES = {
 }
 
 
+@lru_cache(maxsize=64)
 def arch_name(arch: int) -> str:
     """What a person calls an architecture type; any number has a name."""
     try:
