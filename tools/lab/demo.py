@@ -39,7 +39,7 @@ MILESTONES = {
     "restore": "restore",
     "verified": "verified",
     "rebooted": "rebooted",
-    "own system": demo_disk.MARKER,
+    "own system": "own system booted",
 }
 PATIENCE = 480.0  # seconds from power-on to the own system: what takes 60 here may take minutes on a busy machine
 
@@ -176,14 +176,14 @@ def _machines(directory: Path, size: int, segment: Segment) -> list[Watched]:
 
 def _summary(console: Console, machines: list[Watched], same: dict[str, bool]) -> None:
     table = Table(title="Seconds since power-on")
-    table.add_column("machine")
-    for label in MILESTONES.values():
-        table.add_column(label, justify="right")
-    table.add_column("disk = image")
+    table.add_column("")
     for watched in machines:
-        name = watched.machine.hardware.name
-        cells = [f"{watched.reached[m]:.1f}" if m in watched.reached else "-" for m in MILESTONES]
-        table.add_row(name, *cells, "yes" if same[name] else "NO")
+        table.add_column(watched.machine.hardware.name, justify="right")
+    for milestone, label in MILESTONES.items():
+        reached = [watched.reached.get(milestone) for watched in machines]
+        table.add_row(label, *("-" if at is None else f"{at:.1f}" for at in reached))
+    table.add_section()
+    table.add_row("disk equals image", *("yes" if same[watched.machine.hardware.name] else "NO" for watched in machines))
     console.print(table)
 
 

@@ -117,6 +117,8 @@ class Names:
             self._note(peer, "environment", f"kernel fetched {how}")
         elif path == scripts.INITRAMFS:
             self._note(peer, "environment", f"initramfs fetched completely {how}")
+        elif path == scripts.FIRST_SCRIPT:  # the boot program of a machine whose ROM is iPXE
+            self._note(peer, "boot-program", f"boot script fetched {how}")
         elif not path.startswith(_PREFIX) and path.lower().endswith(_PROGRAM_SUFFIXES):
             self._note(peer, "boot-program", f"{path} fetched {how}")
         self._log.info("delivered", name=text[:200], via=via, peer=peer, bytes=size, seconds=round(seconds, 3))
