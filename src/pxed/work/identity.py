@@ -98,14 +98,19 @@ _BOGUS_TEXTS = frozenset(
     }
 )
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _HEX = re.compile(r"[0-9a-f]+\Z")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 
 
 def plain_text(value: str, limit: int) -> str:
-    """`value` on one line: control characters and surrogates become blanks, at most `limit` characters are left."""
-    return _CONTROL.sub(" ", value[: limit * 4]).strip()[:limit]
+    """`value` on one line: what is not printable (controls, direction marks, surrogates) becomes blanks.
+
+    At most `limit` characters are left.
+    """
+    value = value[: limit * 4]
+    if not value.isprintable():
+        value = "".join(one if one.isprintable() else " " for one in value)
+    return value.strip()[:limit]
 
 
 def mac_text(value: str | bytes) -> str:
