@@ -81,7 +81,7 @@ def test_network_is_asked_on_served_interfaces(check: Callable[..., Result], mon
     proxy = Offer("eth0", "10.78.0.1", class_id="PXEClient")
     lease = Offer("eth0", "10.78.0.9", address="10.78.0.50")
 
-    def listen(interfaces: list[InterfaceAddress]) -> dict[str, set[Offer]]:
+    def listen(interfaces: list[InterfaceAddress], server_pid: int | None) -> dict[str, set[Offer]]:
         assert [entry.name for entry in interfaces] == ["eth0"]
         return {"eth0": {proxy, lease}}
 
@@ -96,7 +96,7 @@ def test_network_is_asked_on_served_interfaces(check: Callable[..., Result], mon
 
 
 def test_network_that_cannot_be_asked(check: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
-    def listen(interfaces: object) -> None:
+    def listen(interfaces: object, server_pid: int | None) -> None:
         raise OperatorError("It needs root.")
 
     monkeypatch.setattr(module, "listen", listen)

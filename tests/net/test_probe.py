@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pxed.errors import OperatorError
+from pxed.net.holders import holders
 from pxed.net.interfaces import InterfaceAddress, list_addresses
 from pxed.net.probe import LISTEN_SECONDS, PROBE_MAC, Offer, discover, judge, listen, read_offer
 from pxed.wire.dhcp import Packet, decode, encode
@@ -144,7 +145,7 @@ def dnsmasq(where: Namespace, tmp_path: Path, *options: str) -> None:
 def heard(where: Namespace, seconds: float = LISTEN_SECONDS) -> list[tuple[str, str]]:
     with where:
         served = [entry for entry in list_addresses() if entry.name == "eth0"]
-        offers = listen(served, seconds)
+        offers = listen(served, seconds=seconds)
     return [(finding.kind, finding.text) for finding in judge("eth0", offers["eth0"], ())]
 
 
@@ -180,6 +181,18 @@ def test_dhcp_server_on_the_same_host_is_heard(wire: tuple[Namespace, Namespace]
     ours, _ = wire
     dnsmasq(ours, tmp_path, "--dhcp-range=10.9.0.100,10.9.0.120", "--dhcp-option=60,PXEClient")
     assert [kind for kind, _ in heard(ours)] == ["dhcp-option-60"]
+
+
+@pytest.mark.root
+def test_our_own_server_is_not_asked(wire: tuple[Namespace, Namespace], tmp_path: Path) -> None:
+    ours, _ = wire
+    dnsmasq(ours, tmp_path, "--dhcp-range=10.9.0.100,10.9.0.120")
+    with ours:
+        (holder,) = holders("udp", 67)
+        pid = int(holder.partition("(pid ")[2].rstrip(")"))
+        served = [entry for entry in list_addresses() if entry.name == "eth0"]
+        assert listen(served, server_pid=pid, seconds=0.1) == {"eth0": set()}
+        assert listen(served) != {"eth0": set()}
 
 
 @pytest.mark.root

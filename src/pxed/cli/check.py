@@ -51,7 +51,7 @@ def _findings(context: Context, probe: bool) -> Iterator[Finding]:
     server_pid = _server_pid(config)
     yield from diagnose(config, server_pid)
     if probe and config.dhcp.enabled:
-        yield from _heard(config, ours=config.server.addresses if server_pid is not None else ())
+        yield from _heard(config, server_pid)
 
 
 def _server_pid(config: Config) -> int | None:
@@ -62,15 +62,15 @@ def _server_pid(config: Config) -> int | None:
         return None
 
 
-def _heard(config: Config, ours: tuple[str, ...]) -> Iterator[Finding]:
+def _heard(config: Config, server_pid: int | None) -> Iterator[Finding]:
     served = [e for e in list_addresses() if e.address in config.server.addresses and not e.network.is_loopback]
     try:
-        heard = listen(served)
+        heard = listen(served, server_pid)
     except OperatorError as error:
         yield Finding("warning", "probe", f"Nobody was asked who else answers PXE clients. {error}")
         return
     for interface, offers in heard.items():
-        yield from judge(interface, offers, ours)
+        yield from judge(interface, offers, ours=config.server.addresses if server_pid is not None else ())
 
 
 def _summary(errors: int, warnings: int) -> str:

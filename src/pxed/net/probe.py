@@ -132,9 +132,12 @@ def _boots(offer: Offer) -> str:
     return f" (it boots {offer.boot})" if offer.boot else ""
 
 
-def listen(interfaces: Iterable[InterfaceAddress], seconds: float = LISTEN_SECONDS) -> dict[str, set[Offer]]:
+def listen(
+    interfaces: Iterable[InterfaceAddress], server_pid: int | None = None, seconds: float = LISTEN_SECONDS
+) -> dict[str, set[Offer]]:
     """Send the probe on each interface and collect the offers by interface.
 
+    `server_pid` is the running pxed of this host, which is not asked: it would list the probe as a machine.
     Raises OperatorError when it may not (no CAP_NET_RAW) or an interface cannot be used.
     """
     served = {entry.name: entry for entry in interfaces}
@@ -142,7 +145,7 @@ def listen(interfaces: Iterable[InterfaceAddress], seconds: float = LISTEN_SECON
     payload = discover(xid)
     # The kernel does not show what it sends by packet sockets to its own host: a DHCP server here is asked through
     # the IP stack, which loops broadcasts back.
-    same_host = bool(holders("udp", SERVER_PORT))
+    same_host = any(f"(pid {server_pid})" not in who for who in holders("udp", SERVER_PORT))
     heard: dict[str, set[Offer]] = {name: set() for name in served}
     with ExitStack() as stack:
         sockets = {name: stack.enter_context(_open(name)) for name in served}
