@@ -116,7 +116,7 @@ class Namespace:
     def address(self, interface: str, address: str) -> None:
         """Give an interface an address and bring it up."""
         self.run("ip", "address", "add", address, "broadcast", "+", "dev", interface)
-        self.run("ip", "link", "set", interface, "up")
+        self.run("ip", "link", "set", "dev", interface, "up")
 
     def mac(self, interface: str) -> str:
         """An interface's MAC."""
@@ -157,15 +157,15 @@ class Net:
         """A veth pair, both ends up, without addresses."""
         command = ["ip", "link", "add", one_name, "type", "veth", "peer", "name", other_name]
         one.run(*command, "netns", str(other.pid))
-        one.run("ip", "link", "set", one_name, "up")
-        other.run("ip", "link", "set", other_name, "up")
+        one.run("ip", "link", "set", "dev", one_name, "up")
+        other.run("ip", "link", "set", "dev", other_name, "up")
 
     def bridge(self, where: Namespace, name: str, *ports: str) -> None:
         """A bridge of interfaces that `where` has."""
         where.run("ip", "link", "add", name, "type", "bridge", "forward_delay", "0", "mcast_snooping", "0")
         for port in ports:
-            where.run("ip", "link", "set", port, "master", name)
-        where.run("ip", "link", "set", name, "up")
+            where.run("ip", "link", "set", "dev", port, "master", name)
+        where.run("ip", "link", "set", "dev", name, "up")
 
 
 def _set_namespace(path: str) -> None:

@@ -23,6 +23,8 @@ _RECEIVE = 65536
 # One sendfile call, and one turn of a connection, moves at most this much, so that a fast reader of a big file
 # does not keep the loop from the others.
 _STEP = 1 << 20
+# Input of a connection that is being closed, more than which is no honest client's.
+_THROWN_AWAY = 1 << 20
 _METHODS = ("GET", "HEAD", "POST")
 _SLASHES = re.compile("/{2,}")
 _ABSOLUTE_FORM = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
@@ -99,7 +101,9 @@ class Connection:
         self._outgoing: _Outgoing | None = None
         self._task: asyncio.Task[None] | None = None
         self._writing = False
+        self._thrown_away = 0
         self.deadline = math.inf
+        self.changed = loop.time()  # when it was accepted, or ended its last response
         self.body_bytes = 0
         self._reset_request()
 
@@ -152,6 +156,10 @@ class Connection:
             self.close("")
         elif self._state is not _State.LINGERING:
             self._feed(data)
+        else:
+            self._thrown_away += len(data)
+            if self._thrown_away > _THROWN_AWAY:
+                self.close("")
 
     def _feed(self, data: bytes) -> None:
         """Parse what arrived; answer the requests that are complete."""
@@ -377,7 +385,8 @@ class Connection:
         waiting = self._requests or self._refusal is not None
         self._state = _State.READING if self._begun or waiting else _State.IDLE
         limits = self._limits
-        self.deadline = self._loop.time() + (limits.request_timeout if self._begun else limits.idle_timeout)
+        self.changed = self._loop.time()
+        self.deadline = self.changed + (limits.request_timeout if self._begun else limits.idle_timeout)
         if waiting:
             # From the loop, not from here: a thousand pipelined requests must not become a thousand frames.
             self._loop.call_soon(self._next)

@@ -136,8 +136,8 @@ class BootHttp:
         """A listening socket has connections waiting."""
         assert self._loop is not None
         for _ in range(_ACCEPT_BATCH):
-            if len(self._connections) >= self._limits.connections and not self._evict():
-                self._pause_accepting()  # the rest waits in the kernel's queue until a connection ends
+            if not self._has_room():
+                self._pause_accepting()  # the rest waits in the kernel's queue until a connection ends or is idle
                 return
             try:
                 sock, peer = listener.sock.accept()
@@ -148,6 +148,9 @@ class BootHttp:
                 self._pause_accepting()
                 self._loop.call_later(_ACCEPT_PAUSE, self._resume_accepting)
                 return
+            if len(self._connections) >= self._limits.connections:
+                idle = min((c for c in self._connections if c.idle), key=lambda c: c.changed)
+                idle.close("evicted")
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.statistics["connections"] += 1
@@ -155,13 +158,9 @@ class BootHttp:
             self._connections.add(connection)
             connection.start()
 
-    def _evict(self) -> bool:
-        """Close the connection that has been idle longest, to make room. False when all are busy."""
-        idle = min((c for c in self._connections if c.idle), key=lambda c: c.deadline, default=None)
-        if idle is None:
-            return False
-        idle.close("evicted")
-        return True
+    def _has_room(self) -> bool:
+        """Whether one more connection may come: below the limit, or in the place of an idle one."""
+        return len(self._connections) < self._limits.connections or any(c.idle for c in self._connections)
 
     # -- connections' calls ----------------------------------------------------------------------------------------
 
@@ -194,4 +193,6 @@ class BootHttp:
         now = self._loop.time()
         for connection in [c for c in self._connections if c.deadline <= now]:
             connection.expire()
+        if self._listeners and self._has_room():
+            self._resume_accepting()
         self._sweeper = self._loop.call_later(self._limits.shortest / _SWEEPS_PER_TIMEOUT, self._sweep)

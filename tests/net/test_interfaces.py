@@ -1,0 +1,81 @@
+"""Our addresses, and which of them a client reaches."""
+
+from pathlib import Path
+
+import pytest
+
+from pxed.errors import OperatorError
+from pxed.net.interfaces import Interfaces, list_addresses, neighbour_mac
+from support.netns import Net
+
+pytestmark = pytest.mark.root
+
+
+def test_loopback_is_listed() -> None:
+    with Net() as net, net.namespace("one"):
+        (entry,) = list_addresses()
+    assert (entry.name, entry.address, str(entry.network)) == ("lo", "127.0.0.1", "127.0.0.0/8")
+
+
+def test_many_addresses_are_all_listed() -> None:
+    """More than one netlink datagram holds."""
+    with Net() as net:
+        one = net.namespace("one")
+        script = "\n".join(f"address add 10.{i // 250}.{i % 250}.1/32 dev lo" for i in range(2000))
+        one.run("sh", "-c", f"ip -batch - <<'END'\n{script}\nEND")
+        with one:
+            assert len(list_addresses()) == 2001
+
+
+def test_which_address_is_ours_for_whom() -> None:
+    with Net() as net:
+        one, other = net.namespace("one"), net.namespace("other")
+        net.link(one, "eth0", other, "a")
+        net.link(one, "eth1", other, "b")
+        for interface, address in (("eth0", "10.0.0.1/24"), ("eth0", "10.5.0.1/24"), ("eth0", "10.0.0.99/24")):
+            one.address(interface, address)
+        one.address("eth1", "10.1.0.1/24")
+        one.address("eth1", "10.1.0.99/24")
+        one.run("ip", "route", "add", "10.9.0.0/16", "via", "10.1.0.254", "src", "10.1.0.99")
+        one.run("ip", "route", "add", "10.8.0.0/16", "via", "10.5.0.254")
+        with one:
+            interfaces = Interfaces(("10.0.0.1", "10.5.0.1", "10.1.0.1"))
+            interfaces.refresh()
+            index = {entry.name: entry.index for entry in list_addresses()}
+            eth0, eth1, lo = index["eth0"], index["eth1"], index["lo"]
+            assert interfaces.interface_names() == ["eth0", "eth1"]
+            # Direct: the interface's; the client's own network chooses among several; a unicast's destination wins.
+            assert interfaces.address_for(eth0) == "10.0.0.1"
+            assert interfaces.address_for(eth1, "0.0.0.0", "255.255.255.255", "0.0.0.0") == "10.1.0.1"
+            assert interfaces.address_for(eth0, source="10.5.0.7") == "10.5.0.1"
+            assert interfaces.address_for(eth0, source="172.16.0.7") == "10.0.0.1"
+            assert interfaces.address_for(eth0, destination="10.1.0.1") == "10.1.0.1"
+            assert interfaces.address_for(lo) is None
+            # Relayed: the route toward the relay, whatever the interface.
+            assert interfaces.address_for(eth1, giaddr="10.8.3.1") == "10.5.0.1"
+            assert interfaces.address_for(lo, giaddr="10.0.0.7") == "10.0.0.1"
+            # The route says 10.1.0.99, which is not configured: a configured one of the same interface.
+            assert interfaces.address_for(eth0, giaddr="10.9.3.1") == "10.1.0.1"
+            # No route at all: the first.
+            assert interfaces.toward("192.0.2.1") == "10.0.0.1"
+            assert interfaces.is_broadcast(eth0, "10.5.0.255")
+            assert interfaces.is_broadcast(lo, "255.255.255.255")
+            assert not interfaces.is_broadcast(eth1, "10.5.0.255")
+            assert interfaces.name(999) == "if999"
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    with Net() as net, net.namespace("one"), pytest.raises(OperatorError, match=r"127\.0\.0\.1 \(lo\)"):
+        Interfaces(("10.7.7.7",)).refresh()
+
+
+def test_neighbour_table(tmp_path: Path) -> None:
+    table = tmp_path / "arp"
+    table.write_text(
+        "IP address       HW type     Flags       HW address            Mask     Device\n"
+        "10.1.0.50        0x1         0x2         52:54:00:AA:bb:cc     *        eth0\n"
+        "10.1.0.51        0x1         0x0         00:00:00:00:00:00     *        eth0\n"
+    )
+    assert neighbour_mac("10.1.0.50", str(table)) == "52:54:00:aa:bb:cc"
+    assert neighbour_mac("10.1.0.51", str(table)) == neighbour_mac("10.1.0.5", str(table)) == ""
+    assert neighbour_mac("10.1.0.50", str(table) + "-missing") == ""
