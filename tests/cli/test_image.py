@@ -46,7 +46,7 @@ def test_the_life_of_an_image(cli: Cli, tmp_path: Path) -> None:
     listed = json.loads(cli("list", "--json").stdout)
     assert [(image["name"], image["size"]) for image in listed] == [("lab", 24 * MIB + 1024)]
     table = [line.split("\t") for line in cli("list").stdout.splitlines()]
-    assert table[0][:2] == ["name", "id"] and table[1][:2] == ["lab", listed[0]["id"][:12]]
+    assert table[0][:2] == ["NAME", "ID"] and table[1][:2] == ["lab", listed[0]["id"][:12]]
     assert json.loads(cli("show", "lab", "--json").stdout)["image"] == listed[0]
     assert "9 chunks" in cli("show", listed[0]["id"][:8]).stdout
     verified = cli("verify")

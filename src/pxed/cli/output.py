@@ -50,13 +50,14 @@ def print_json(value: Any) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str = "") -> None:
-    """Rows under their columns. In a pipe: a tab between cells, the columns' names as the first line.
+    """Rows under their columns. In a pipe: a tab between cells, the columns' names (in capitals) as the first line.
 
     `empty` is the sentence that a person gets, on stderr, when there is no row.
     """
+    names = [column.upper() for column in columns]
     cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
     if not is_terminal():
-        for line in [list(columns), *cells]:
+        for line in [names, *cells]:
             click.echo("\t".join(_one_line(cell) for cell in line))
         return
     if not cells:
@@ -68,8 +69,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str =
     from rich.text import Text
 
     shown = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in columns:
-        shown.add_column(column, overflow="fold")
+    for name in names:
+        shown.add_column(name, overflow="fold")
     for line in cells:
         shown.add_row(*(Text(cell) for cell in line))
     Console(highlight=False).print(shown)
