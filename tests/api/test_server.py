@@ -203,3 +203,14 @@ def test_stopping_leaves_a_successors_socket(tmp_path: Path) -> None:
             assert (await client.get("/machines")).json() == []
 
     run(work)
+
+
+def test_folder_in_the_sockets_place_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+
+    async def work() -> None:
+        with pytest.raises(OperatorError, match=r"The admin socket .*/s cannot be made: Is a directory\.$"):
+            await ApiServer(FakeControl(), str(tmp_path / "s")).start()
+
+    run(work)
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
