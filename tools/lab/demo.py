@@ -183,7 +183,7 @@ def _summary(console: Console, machines: list[Watched], same: dict[str, bool]) -
         reached = [watched.reached.get(milestone) for watched in machines]
         table.add_row(label, *("-" if at is None else f"{at:.1f}" for at in reached))
     table.add_section()
-    table.add_row("disk equals image", *("yes" if same[watched.machine.hardware.name] else "NO" for watched in machines))
+    table.add_row("disk = image", *("yes" if same[watched.machine.hardware.name] else "NO" for watched in machines))
     console.print(table)
 
 

@@ -48,7 +48,7 @@ exec /bin/busybox switch_root /root /sbin/init
 """
 _ROOT_INIT = """\
 #!/bin/busybox sh
-/bin/busybox mount -t devtmpfs dev /dev 2>/dev/null
+/bin/busybox mount -t devtmpfs dev /dev
 echo "MARKER: $(/bin/busybox cat /etc/pxed-demo)"
 /bin/busybox sync
 while true; do /bin/busybox sleep 3600; done
