@@ -44,6 +44,29 @@ def test_captured_discover_of_an_ipxe_rom() -> None:
     assert sent.event[1] == "iPXE on BIOS: offered the boot script by HTTP"
 
 
+def test_captured_4011_request_of_ovmf() -> None:
+    """It came from port 4011, and OVMF then asked TFTP for the file of this answer."""
+    sent = reply(firmware.captured("ovmf-4011-request"), direct(4011, 4011, "10.78.0.111"))
+    assert sent.payload == wanted(ACK, b"snponly.efi", xid=0x8FC68EF5, flags=0x0000, ciaddr="10.78.0.111")
+    assert (sent.destination, sent.source_port) == (("10.78.0.111", 4011), 4011)
+
+
+def test_captured_http_discover_of_ovmf() -> None:
+    """OVMF took this offer and asked HTTP for its URI."""
+    sent = reply(firmware.captured("ovmf-http-discover"))
+    assert sent.payload == wanted(
+        OFFER, b"http://10.78.0.1/snponly.efi", client_class=b"HTTPClient", xid=0xBC413047, flags=0x8000
+    )
+
+
+def test_captured_boot_item_request_of_an_ipxe_rom() -> None:
+    """Its option 60 names no architecture, its xid is 0; it came from port 68."""
+    sent = reply(firmware.captured("ipxe-boot-item-request"), direct(4011, 68, "10.78.0.111"))
+    vendor = firmware.boot_item(0x8058)[1]
+    assert sent.payload == wanted(ACK, SCRIPT, vendor=vendor, xid=0, flags=0x8000, ciaddr="10.78.0.111")
+    assert (sent.destination, sent.source_port) == (("10.78.0.111", 68), 4011)
+
+
 def test_captured_lease_request_of_an_ipxe_rom() -> None:
     assert dropped(firmware.captured("ipxe-rom-lease-request")) == "lease-request"
 
