@@ -149,7 +149,8 @@ class Writer:
         self._put_back(background)
         self._pause = min(RETRY_MOST, self._pause * 2 or RETRY_FIRST)
         if self._stopping:
-            log.error("Not saved at the end: %d machines, %d jobs.", len(background.machines), len(background.jobs))
+            lost = (len(background.machines), len(background.jobs), len(background.lines))
+            log.error("Not saved at the end: %d machines, %d jobs, %d timeline lines.", *lost)
         else:
             self.wake()
 
