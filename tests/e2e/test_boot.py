@@ -25,11 +25,11 @@ def test_bios_machine_is_imaged_then_left_alone(site: Site) -> None:
     machine.power_off()
     assert site.same(machine)
 
-    fetched = site.server.json_counters()
+    fetched = site.server.counters()
     since = machine.mark()
     machine.power_on()
     site.own_system(machine, since)
-    after = site.server.json_counters()
+    after = site.server.counters()
     assert after["http.requests"] == fetched["http.requests"]
     assert after["dhcp.drop:no-work"] > fetched.get("dhcp.drop:no-work", 0)
     assert site.job_now(job)["attempts"] == 1
@@ -61,7 +61,7 @@ def test_unknown_machine_boots_its_own_disk_and_is_listed_as_seen(site: Site) ->
     (seen,) = site.json("machine", "list")
     assert seen["macs"] == [machine.hardware.mac]
     assert seen["known"] is False
-    assert site.server.json_counters()["http.requests"] == 0
+    assert site.server.counters()["http.requests"] == 0
 
 
 @pytest.mark.pxed_config('[transaction]\nno_work = "local"\n')

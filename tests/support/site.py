@@ -82,9 +82,7 @@ class Site:
 
     def watch(self) -> "Watch":
         """Everything that happens from now on."""
-        watch = Watch(self.server)
-        self._stack.callback(watch.close)
-        return watch
+        return Watch(self.server)
 
     def timeline(self, machine: Machine) -> list[tuple[str, str]]:
         """(kind, text) of a machine's timeline."""
@@ -129,7 +127,7 @@ class Site:
 
 
 class Watch:
-    """Collects the server's live stream; `until` waits for something in it."""
+    """Collects the server's live stream until the server stops; `until` waits for something in it."""
 
     def __init__(self, server: Server) -> None:
         self.events: list[Event] = []
@@ -191,7 +189,3 @@ class Watch:
         self.until(
             lambda _: any(j.id == job_id and j.state == "running" and j.percent >= least for j in self.jobs), timeout
         )
-
-    def close(self) -> None:
-        """Stop following."""
-        self._client.close()

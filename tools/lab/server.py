@@ -4,13 +4,11 @@ import json
 import subprocess
 from pathlib import Path
 
-import httpx
-
 from lab.environment import PXED
 from lab.network import Namespace
 from lab.proc import spawn, stop
-
-_START_PATIENCE = 60.0
+from pxed.api.control import Status
+from pxed.cli.client import Client
 
 _CONFIG = """\
 [server]
@@ -91,11 +89,9 @@ class Server:
         """Run a listing with --json; what it says."""
         return json.loads(self.pxed(*argv, "--json"))
 
-    def json_counters(self) -> dict[str, int]:
+    def counters(self) -> dict[str, int]:
         """The server's counters."""
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.socket)), base_url="http://pxed") as client:
-            counters: dict[str, int] = client.get("/status").raise_for_status().json()["counters"]
-        return counters
+        return Client(str(self.socket)).get("/status", Status).counters
 
     def tail(self, count: int = 40) -> str:
         """The last lines of its log."""
