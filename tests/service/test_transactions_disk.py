@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from pxed.errors import OperatorError
 from pxed.types import ClaimRequest, Event, FinishRequest, JobState, Report, Verdict
@@ -105,7 +106,7 @@ def test_refused_command_changed_nothing(tmp_path):
     run(main())
 
 
-def test_end_of_the_server_with_a_disk_that_stays_away(tmp_path, caplog):
+def test_end_of_the_server_with_a_disk_that_stays_away(tmp_path):
     async def main():
         tx_config = make_config(tmp_path)
         async with opened(tx_config) as tx:
@@ -115,8 +116,13 @@ def test_end_of_the_server_with_a_disk_that_stays_away(tmp_path, caplog):
             tx.seen(identity_of(2), START, "DISCOVER")
         return tx
 
-    run(main())
-    assert "Not saved at the end: 1 machines, 0 jobs, 2 timeline lines." in caplog.text
+    with capture_logs() as logs:
+        run(main())
+    last = logs[-1]
+    assert last["event"] == "not saved at the end" and (last["machines"], last["jobs"], last["lines"]) == (1, 0, 2)
+    assert [entry["event"] for entry in logs].count(
+        "nothing can be saved; booting and running jobs go on from memory"
+    ) == 1
 
 
 IN_TMPFS = """
@@ -124,6 +130,7 @@ IN_TMPFS = """
     from pathlib import Path
     from support.work import IMAGE, START, identity_of, mac_of, make_config, opened
     from pxed.errors import OperatorError
+    from pxed.log import set_up
     from pxed.service.transactions import Transactions
     from pxed.types import ClaimRequest, FinishRequest, Report
 
@@ -159,6 +166,7 @@ IN_TMPFS = """
         except OperatorError as error:
             print("read-only:", error)
 
+    set_up("critical")
     asyncio.run(main(Path(sys.argv[1])))
 """
 

@@ -14,6 +14,7 @@ SERVER = """
     import asyncio, sys, time
     from pathlib import Path
     from support.work import IMAGE, identity_of, mac_of, make_config
+    from pxed.log import set_up
     from pxed.service.transactions import Transactions
     from pxed.types import ClaimRequest, Report
 
@@ -30,6 +31,7 @@ SERVER = """
                 print("run", answer.run, job.id, flush=True)
                 await tx.report(answer.run, Report(step="restore", percent=50.0), time.time())
 
+    set_up("critical")
     asyncio.run(main())
 """
 

@@ -82,6 +82,21 @@ def test_file_that_is_no_database(tmp_path):
         run(touch(path))
 
 
+def test_value_that_pxed_never_writes(tmp_path):
+    async def load():
+        store = await Store.open(path)
+        try:
+            await store.load()
+        finally:
+            await store.close()
+
+    path = tmp_path / "pxed.db"
+    run(touch(path))
+    query(path, f"insert into jobs values (1, 1, {', '.join(['0'] * 22)})")
+    with pytest.raises(OperatorError, match=r"it is damaged: restore a backup.*'0' is not a valid JobState"):
+        run(load())
+
+
 def test_directory_in_the_way(tmp_path):
     with pytest.raises(OperatorError, match="cannot be opened: Is a directory"):
         run(touch(tmp_path))

@@ -6,11 +6,11 @@ one after the other, and plain methods leave such a job alone meanwhile: a commi
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Container, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
+import structlog
 from msgspec.structs import replace
 
 from pxed.errors import OperatorError
@@ -27,7 +27,7 @@ __all__ = ["Ledger"]
 
 T = TypeVar("T")
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger("pxed.work")
 
 # Seconds between two writes of the same job's progress, and of the same machine's last_seen: memory is right, these
 # only matter after a restart.
@@ -73,7 +73,7 @@ class Ledger:
         try:
             await self.store.prune(now)
         except OperatorError as error:
-            log.warning("Old timeline lines were not removed. %s", error)
+            log.warning("old timeline lines were not removed", error=str(error))
         self.writer.start()
 
     async def close(self) -> None:
@@ -102,6 +102,7 @@ class Ledger:
         self._removed.update(change.removed)
         for event in change.events:
             self.note(event)
+        _tell(change)
         self.writer.wake(soon=bool(change.jobs))
 
     def note(self, event: Event) -> None:
@@ -215,6 +216,7 @@ class Ledger:
         for line in lines:
             self.timeline.insert(line)
             self.hub.publish(line.event)
+        _tell(change)
 
     # -- both -----------------------------------------------------------------------------------------------------
 
@@ -265,3 +267,9 @@ class Ledger:
         self._removed |= batch.removed
         older = {one: line for one, line in batch.lines.items() if one not in self._dirty_lines}
         self._dirty_lines = older | self._dirty_lines
+
+
+def _tell(change: Change) -> None:
+    """What happened to jobs and machines, in the log."""
+    for event in change.events:
+        log.info(event.text, kind=event.kind, mac=event.mac, machine=event.machine_id, job=event.job_id)

@@ -110,6 +110,9 @@ class Store:
                 return await _load(connection)
         except DBAPIError as error:
             raise OperatorError(_sentence(self.path, error)) from error
+        except (ValueError, TypeError) as error:  # a value that pxed never writes
+            damage = ValueError(f"database disk image is malformed: {error}")
+            raise OperatorError(_sentence(self.path, damage)) from error
 
     async def save(self, batch: Batch) -> None:
         """Make a batch durable: all of it or, when this raises OperatorError, nothing."""

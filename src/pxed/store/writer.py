@@ -13,9 +13,9 @@ success, before anything else is collected, so that a later collection never hol
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 
+import structlog
 from msgspec import Struct
 
 from pxed.errors import OperatorError, PxedError
@@ -24,7 +24,7 @@ from pxed.store.store import Store
 
 __all__ = ["Writer"]
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger("pxed.store")
 
 # Seconds that background changes may wait for company; a person does not notice, the disk does.
 DELAY = 0.2
@@ -134,7 +134,7 @@ class Writer:
         try:
             one.apply()
         except Exception as error:  # a bug of ours; whoever waits shall hear of it, and the next commits go on
-            log.exception("A change that is saved could not be taken over.")
+            log.exception("a change that is saved could not be taken over")
             if not one.done.done():
                 one.done.set_exception(error)
         else:
@@ -143,18 +143,18 @@ class Writer:
 
     def _failed(self, background: Batch, error: PxedError) -> None:
         if str(error) != self.error:
-            level = logging.ERROR if isinstance(error, OperatorError) else logging.CRITICAL
-            log.log(level, "%s Booting and running jobs go on from memory.", error)
+            tell = log.error if isinstance(error, OperatorError) else log.critical
+            tell("nothing can be saved; booting and running jobs go on from memory", error=str(error))
         self.error = str(error)
         self._put_back(background)
         self._pause = min(RETRY_MOST, self._pause * 2 or RETRY_FIRST)
         if self._stopping:
-            lost = (len(background.machines), len(background.jobs), len(background.lines))
-            log.error("Not saved at the end: %d machines, %d jobs, %d timeline lines.", *lost)
+            lost = {"machines": len(background.machines), "jobs": len(background.jobs), "lines": len(background.lines)}
+            log.error("not saved at the end", **lost)
         else:
             self.wake()
 
     def _worked(self) -> None:
         if self.error:
-            log.warning("The database can be written again.")
+            log.warning("the database can be written again")
         self.error, self._pause = "", 0.0
