@@ -120,8 +120,7 @@ def test_a_job_is_done_once(site: Site) -> None:
     run = answer["run"]
     assert site.claim(token) == (200, answer)  # the answer may get lost
     assert site.claim(token, "agent-2")[0] == 409
-    status, text = site.http(f"/pxed/image/{answer['image']}/manifest", run=run)
-    assert status == 200
+    assert site.http(f"/pxed/image/{answer['image']}/manifest", run=run)[0] == 200
     assert site.report(run, "restore", 50.0) == (200, {"stop": ""})
     assert site.finish(run) == (200, {"then": "reboot"})
     assert site.finish(run) == (200, {"then": "reboot"})
