@@ -43,7 +43,7 @@ static inline pxed_blob *pxed_blob_new(size_t size) {
         errno = ENOMEM;
     } else {
         b->fd = memfd_create("pxed-blob", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-        /* posix_fallocate: no memory is an error here, not a SIGBUS at the first write. */
+        /* posix_fallocate: a full tmpfs is an error here, not a SIGBUS at the first write. */
         if (b->fd >= 0 && (errno = posix_fallocate(b->fd, 0, (off_t)size)) == 0) {
             b->data = (uint8_t *)mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, b->fd, 0);
             if (b->data != MAP_FAILED) {

@@ -6,10 +6,24 @@ The copy is why no change of the file, truncation included, can harm a transfer 
 import os
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
-from libc.errno cimport errno
+from libc.errno cimport ENOMEM, errno
 from libc.string cimport memcpy
 
 cimport cython
+
+# Copies up to this size are not worth a look at the free memory.
+CHECKED_SIZE = 16 << 20
+# What a copy must leave to the rest of the host.
+RESERVE = 256 << 20
+
+
+def _available_memory() -> int:
+    # MemAvailable: what can be had without swapping, in bytes.
+    with open("/proc/meminfo") as lines:
+        for line in lines:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 @cython.final
@@ -43,10 +57,17 @@ cdef class Blob:
 
         Takes as long as the read: the GIL is free meanwhile, so call it from a worker thread. A file that is cut
         while it is read gives a shorter blob. Raises OSError: EFBIG above `limit` bytes, EINVAL when `fd` is not a
-        regular file, ENOMEM or ENOSPC when there is no memory for the copy, else the errno of the read.
+        regular file, ENOMEM when less than the file's size and RESERVE is available, else the errno of the read.
         """
         cdef pxed_blob *c
         cdef int error = 0
+        cdef size_t room
+        size = os.fstat(fd).st_size
+        if size > CHECKED_SIZE:
+            # The kernel would rather kill somebody than refuse a memfd its pages.
+            room = max(0, _available_memory() - RESERVE)
+            if room < size <= limit:
+                raise OSError(ENOMEM, os.strerror(ENOMEM))
         with nogil:
             c = pxed_blob_read(fd, limit)
             if c is NULL:

@@ -213,7 +213,7 @@ class Error(NamedTuple):
     text: str
 
 
-def parse(data: bytes) -> Request | Ack | Error | None:
+def parse(data) -> Request | Ack | Error | None:
     """Decode what a client sends; None for a packet that is malformed or that only servers send."""
     cdef Py_buffer view
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)

@@ -69,6 +69,7 @@ cdef struct Transfer:
     uint16_t client_timeout      # s
     uint8_t state
     bint queued
+    bint listening               # nothing more is sent before it answers
     bint heard                   # it acknowledged anything
     bint gone_back               # since the last progress
 
@@ -129,6 +130,7 @@ cdef class TftpSender(Sender):
     cdef void _on_timeout(self, Transfer *t, uint64_t now) noexcept nogil
     cdef void _drop(self, DropReason reason) noexcept nogil
     cdef void _measure(self, Transfer *t, uint64_t rtt) noexcept nogil
+    cdef uint64_t _measured_timeout(self, Transfer *t) noexcept nogil
     cdef void _on_send(self, Transfer *t, pxed_blob *blob, uint64_t now) noexcept nogil
     # what goes out
     cdef void _enqueue(self, Transfer *t) noexcept nogil

@@ -10,7 +10,7 @@ Rules (RFC 1350, 1123 section 4.2.3.1, 2347-2349, 7440):
   ACKs that come sooner than half a round trip after going back, and equal ACKs of the last block sent before going
   back, since they answer our own duplicates.
 - The retransmit timeout follows the measured round trip (RFC 6298), doubles with each try, and no round trip is
-  measured on a block that was sent twice (Karn).
+  measured on a block that was sent twice (Karn). Progress without a measurement halves it again.
 - Nobody who has not answered gets more than UNANSWERED_SENDS datagrams per request.
 - ACKs and ERRORs of no transfer are counted and get no answer: late duplicates are normal after the last block, and an
   ERROR 5 to a forged address would make us a reflector. An ERROR is never answered at all.
@@ -80,10 +80,12 @@ cdef uint64_t MS = 1_000_000
 cdef uint64_t FIRST_TIMEOUT = 1000 * MS
 # Firmware polls its NIC on timer ticks of up to 55 ms (the PC's clock) and writes progress to slow consoles.
 cdef uint64_t SHORTEST_TIMEOUT = 50 * MS
-# Clients give up after 5 to 30 s of silence, so back-off must stay well below.
-cdef uint64_t LONGEST_TIMEOUT = 4000 * MS
+# Clients give up after 5 to 30 s of silence, so several tries must fit into that.
+cdef uint64_t LONGEST_TIMEOUT = 2000 * MS
 # EDK2 waits up to 6 times 4-5 s: a client that has said nothing for this long is gone.
 cdef uint64_t SILENCE = 30_000 * MS
+# After the last datagram to a stranger we only listen: its answers may have been lost, EDK2 repeats them every 4-5 s.
+cdef uint64_t LISTEN = 20_000 * MS
 # ROMs jump into what they loaded without the last ACK. A client that lost the last block asks again within 4-5 s.
 cdef uint64_t LINGER = 6000 * MS
 # A request that the control plane has left unanswered for this long is stale: its client has long given up.
@@ -349,10 +351,10 @@ cdef class TftpSender(Sender):
         request_hash = _hash_bytes(data, size)
         t = self._find(path)
         if t is not NULL:
-            if t.request_hash == request_hash and (not t.heard or now - t.progress_at < RESTART_AFTER):
+            if t.request_hash == request_hash and (now - t.progress_at < RESTART_AFTER if t.heard else not t.listening):
                 self._drop(DROP_MERGED)
                 return
-            self._finish(t, OUTCOME_SUPERSEDED, 0, NULL, 0, now)
+            self._finish(t, OUTCOME_SUPERSEDED if t.heard else OUTCOME_NO_ANSWER, 0, NULL, 0, now)
         if self.running >= self.limit or self.asked >= LARGEST_ASKED:
             self._drop(DROP_BUSY)
             return
@@ -415,6 +417,9 @@ cdef class TftpSender(Sender):
         if t.timed != 0 and block >= t.timed:
             self._measure(t, now - t.timed_at)
             t.timed = 0
+        elif t.srtt != 0:
+            # No clean measurement, but progress: take the back-off back by halves, in case the path became slow.
+            t.timeout = max(t.timeout // 2, self._measured_timeout(t))
         t.heard = True
         t.acked = block
         t.tries = 0
@@ -452,7 +457,11 @@ cdef class TftpSender(Sender):
         if t.state == STATE_ASKED:
             self._finish(t, OUTCOME_ABANDONED, 0, NULL, 0, now)
         elif not t.heard and t.tries >= UNANSWERED_SENDS:
-            self._finish(t, OUTCOME_NO_ANSWER, 0, NULL, 0, now)
+            if t.listening:
+                self._finish(t, OUTCOME_NO_ANSWER, 0, NULL, 0, now)
+            else:
+                t.listening = True
+                self._wait(t, t.progress_at + max(LISTEN, 2 * t.timeout))
         elif t.heard and t.high > t.blocks and t.tries >= LAST_SENDS and now - t.progress_at >= LINGER:
             self._finish(t, OUTCOME_OK, 0, NULL, 0, now)
         elif now - t.progress_at >= SILENCE and t.heard:
@@ -475,7 +484,10 @@ cdef class TftpSender(Sender):
         else:
             t.rttvar = (3 * t.rttvar + error) // 4
             t.srtt = (7 * t.srtt + rtt) // 8
-        t.timeout = max(SHORTEST_TIMEOUT, min(t.srtt + 4 * t.rttvar, LONGEST_TIMEOUT))
+        t.timeout = self._measured_timeout(t)
+
+    cdef uint64_t _measured_timeout(self, Transfer *t) noexcept nogil:
+        return max(SHORTEST_TIMEOUT, min(t.srtt + 4 * t.rttvar, LONGEST_TIMEOUT))
 
     cdef void _drop(self, DropReason reason) noexcept nogil:
         self.counters.drop[<int>reason] += 1
@@ -529,6 +541,7 @@ cdef class TftpSender(Sender):
             pxed_batch_add(batch, &t.path, header, size, NULL, 0)
             self.counters.datagrams += 1
             t.retransmits += t.tries != 0
+            self.counters.retransmits += t.tries != 0
             t.tries += 1
             t.timed_at = now
             self._wait(t, now + t.timeout)
@@ -548,6 +561,7 @@ cdef class TftpSender(Sender):
             self.counters.bytes += size
             if t.next < t.high:
                 t.retransmits += 1
+                self.counters.retransmits += 1
             else:
                 t.high = t.next + 1
                 if t.timed == 0:

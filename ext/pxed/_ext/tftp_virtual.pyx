@@ -14,7 +14,7 @@ cimport cython
 
 
 cdef uint64_t _now(double seconds) noexcept nogil:
-    return <uint64_t>(seconds * 1e9)
+    return <uint64_t>(seconds * 1e9 + 0.5)  # what `next_timer` said must come back as the same nanosecond
 
 
 @cython.final
@@ -28,7 +28,7 @@ cdef class VirtualTftp:
         self.sender = TftpSender(seed, limit)
         self.ledger = Ledger()
 
-    def receive(self, data: bytes, peer: tuple, double now, local: str = "") -> None:
+    def receive(self, data, peer: tuple, double now, local: str = "") -> None:
         """A datagram from `peer`, sent to our address `local`. Raises ValueError for an address that is none."""
         cdef pxed_path path
         cdef Py_buffer view

@@ -122,7 +122,7 @@ cdef class TimerWheel:
             memset(timer, 0, sizeof(Timer))
             timer.owner = <void *><size_t>key
             self.timers[key] = <size_t>timer
-        self.wheel.arm(timer, <uint64_t>(deadline * 1e9))
+        self.wheel.arm(timer, <uint64_t>(deadline * 1e9 + 0.5))
 
     def cancel(self, key: int) -> None:
         """Disarm the timer `key`; harmless when it is not armed."""
@@ -138,7 +138,7 @@ cdef class TimerWheel:
         cdef Timer *timer
         keys = []
         while True:
-            timer = self.wheel.expired(<uint64_t>(now * 1e9))
+            timer = self.wheel.expired(<uint64_t>(now * 1e9 + 0.5))
             if timer is NULL:
                 return keys
             key = <size_t>timer.owner

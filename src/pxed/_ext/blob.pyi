@@ -5,6 +5,9 @@ from typing import final
 
 from typing_extensions import Buffer
 
+CHECKED_SIZE: int
+RESERVE: int
+
 @final
 class Blob:
     """Immutable: a copy of a bytes-like object. Supports len() and the (read-only) buffer protocol.
@@ -18,7 +21,8 @@ class Blob:
         """Copy a whole regular file; the descriptor's position is left alone, and it stays the caller's.
 
         Without the GIL for the length of the read: call it from a worker thread. Raises OSError: EFBIG above `limit`
-        bytes, EINVAL when `fd` is not a regular file, no memory, or the errno of the read.
+        bytes, EINVAL when `fd` is not a regular file, ENOMEM when the copy would leave less than
+        RESERVE of the host's available memory, or the errno of the read.
         """
 
     @staticmethod
