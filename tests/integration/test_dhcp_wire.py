@@ -93,8 +93,7 @@ def take_lease(client: Firmware, offer: Answer) -> Answer:
     more = {"SERVER_ID": packet.options[OptionCode.SERVER_ID]}
     more["REQUESTED_ADDRESS"] = bytes(map(int, packet.yiaddr.split(".")))
     client.send(client.packet(MessageType.REQUEST, **more))
-    (ack,) = client.answers(1)
-    assert ack.message == MessageType.ACK
+    ack = client.wait(MessageType.ACK, 67)
     assert ack.packet.yiaddr == packet.yiaddr
     return ack
 
@@ -131,9 +130,8 @@ def test_4011_is_answered_from_4011_to_the_port_asked_from(net: Net, stack: Exit
 
     for address in ("10.1.0.1", "10.1.0.9"):
         machine.send(machine.packet(MessageType.REQUEST, ciaddr="10.1.0.50"), (address, 4011))
-        (answer,) = machine.answers(1)
+        answer = machine.wait(MessageType.ACK, 4011)
         assert answer.source == (address, 4011)
-        assert answer.message == MessageType.ACK
         assert answer.server_id == answer.packet.siaddr == address
         assert answer.packet.file.rstrip(b"\0") == b"snponly.efi"
 
@@ -187,7 +185,7 @@ def check_same_host(machine: Firmware, client: Namespace) -> None:
 
     client.address("eth0", f"{ack.packet.yiaddr}/24")
     machine.send(machine.packet(MessageType.REQUEST, ciaddr=ack.packet.yiaddr), ("10.1.0.1", 4011))
-    (boot,) = machine.answers(1)
+    boot = machine.wait(MessageType.ACK, 4011)
     assert boot.source == ("10.1.0.1", 4011)
 
 
@@ -222,7 +220,7 @@ def test_behind_a_relay(net: Net, stack: ExitStack, tmp_path: Path, same_host: b
     client.address("eth0", "10.2.0.50/24")
     client.run("ip", "route", "add", "default", "via", "10.2.0.1")
     machine.send(machine.packet(MessageType.REQUEST, ciaddr="10.2.0.50"), ("10.1.0.1", 4011))
-    (boot,) = machine.answers(1)
+    boot = machine.wait(MessageType.ACK, 4011)
     assert boot.source == ("10.1.0.1", 4011)
     assert boot.packet.siaddr == "10.1.0.1"
 

@@ -8,7 +8,7 @@ from pxed.wire import dhcp
 from pxed.wire.iana import MessageType, OptionCode
 
 _SO_BINDTODEVICE = 25
-_PATIENCE = 20.0
+_PATIENCE = 60.0
 
 
 class Answer:
@@ -84,6 +84,15 @@ class Firmware:
                 if isinstance(packet, dhcp.Packet) and packet.xid == self.xid:
                     found.append(Answer(packet, source))
         return found
+
+    def wait(self, message: int, port: int) -> Answer:
+        """Wait for a message from a server's port; others (of earlier tries, on a slow machine) are passed over."""
+        seen: list[Answer] = []
+        while answer := self.answers(1):
+            if answer[0].message == message and answer[0].source[1] == port:
+                return answer[0]
+            seen += answer
+        raise AssertionError(f"no message {message} from port {port}, only {[(a.message, a.source) for a in seen]}")
 
     def discover(self, count: int) -> list[Answer]:
         """DISCOVER, as often as a ROM would, until so many servers have made an offer."""

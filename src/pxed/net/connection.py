@@ -19,6 +19,8 @@ from pxed.net.message import Request, Response, Segment, Unsatisfiable, head_byt
 
 __all__ = ["Connection", "Limits"]
 
+_log = structlog.get_logger("pxed.net.http")
+
 _RECEIVE = 65536
 # One sendfile call, and one turn of a connection, moves at most this much, so that a fast reader of a big file
 # does not keep the loop from the others.
@@ -279,11 +281,10 @@ class Connection:
             return
         try:
             self._begin(response, request, keep_alive)
-        except Exception as error:  # its body could not be read
-            structlog.get_logger("pxed.net.http").exception("HTTP response failed", path=request.path, error=str(error))
-            if self._outgoing is None:
-                response.body.close()
-            self.close("error")
+        except Exception as error:  # nothing is sent yet: its body cannot be opened
+            _log.exception("HTTP response failed", path=request.path, error=str(error))
+            response.body.close()
+            self._begin(Response.text(500, "this cannot be read; the server's log has the details"), None, False)
 
     def _begin(self, response: Response, request: Request | None, keep_alive: bool) -> None:
         """Put the head and the body's range in the queue, and send what goes."""
@@ -334,8 +335,12 @@ class Connection:
                 budget -= count
         except (BlockingIOError, InterruptedError):
             pass
-        except OSError:  # EPIPE, ECONNRESET: a client may end a download at any time
+        except (BrokenPipeError, ConnectionResetError):  # a client may end a download at any time
             self.close("reset")
+            return
+        except OSError as error:  # the disk, or the network: the client only sees a cut connection
+            _log.warning("HTTP response cut off", peer=self._peer[0], left=out.left, error=error.strerror)
+            self.close("error")
             return
         if budget < _STEP:
             self.deadline = min(self._loop.time() + self._limits.stall_timeout, out.give_up)
@@ -370,8 +375,7 @@ class Connection:
 
     def _log_truncated(self, out: _Outgoing) -> None:
         """The file has become shorter than the Content-Length that we promised: only a cut connection tells."""
-        log = structlog.get_logger("pxed.net.http")
-        log.warning("a file became shorter while it was sent", peer=self._peer[0], left=out.left)
+        _log.warning("a file became shorter while it was sent", peer=self._peer[0], left=out.left)
         self.close("truncated")
 
     def _finish(self) -> None:
@@ -414,7 +418,7 @@ class Connection:
         try:
             out.response.sent(out.start, out.stop, complete)
         except Exception:  # a bug of ours; the connection is not to blame
-            structlog.get_logger("pxed.net.http").exception("the note of a delivery failed")
+            _log.exception("the note of a delivery failed")
 
     def _stop_writing(self) -> None:
         if self._writing:

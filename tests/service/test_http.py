@@ -1,0 +1,269 @@
+"""Boot HTTP's routes over real sockets: names, agents' calls, image data."""
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from pxed.config import Config, Dhcp, Environment, Server, Tftp
+from pxed.errors import OperatorError, RefusedError
+from pxed.images.library import Library
+from pxed.service.http import MachineHttp
+from pxed.service.names import Names
+from pxed.service.peers import Peers
+from support.loop import LoopThread
+from support.machines import RUN, TOKEN, Machines
+
+MAC = "52:54:00:00:00:07"
+MIB = 1 << 20
+
+
+class House:
+    """A `MachineHttp` on loopback, over a stand-in for the transactions and a real image library."""
+
+    def __init__(self, directory: Path, library: Library) -> None:
+        for name in ("root", "environment"):
+            (directory / name).mkdir()
+        self.root, self.environment = directory / "root", directory / "environment"
+        self.machines = Machines()
+        self.library = library
+        self.told = threading.Event()
+        note = self.machines.note
+        self.machines.note = lambda event: (note(event), self.told.set())[0]  # type: ignore[method-assign, func-returns-value]
+        config = Config(
+            server=Server("127.0.0.1"),
+            tftp=Tftp(str(self.root)),
+            dhcp=Dhcp(boot_program_dir=str(directory / "none")),
+            environment=Environment(dir=str(self.environment)),
+        )
+        self.peers = Peers()
+        self.peers.learn("127.0.0.1", MAC)
+        names = Names(config, cast(Any, self.machines), self.peers, lambda _peer: "127.0.0.1")
+        self.server = MachineHttp(("127.0.0.1",), 0, names, cast(Any, self.machines), library)
+
+    def curl(self, path: str, *arguments: str) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body of a request."""
+        url = f"http://127.0.0.1:{self.server.ports[0]}/{path}"
+        command = ["curl", "-sS", "--include", "--path-as-is", "--max-time", "60", *arguments, url]
+        done = subprocess.run(command, capture_output=True)
+        assert done.returncode == 0, done.stderr
+        head, _, body = done.stdout.partition(b"\r\n\r\n")
+        status, *lines = head.decode().split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        return int(status.split()[1]), headers, body
+
+    def post(self, path: str, body: object, *arguments: str) -> tuple[int, Any]:
+        """Status and JSON of an agent's call."""
+        data = body if isinstance(body, str) else json.dumps(body)
+        status, _, answer = self.curl(f"pxed/agent/{path}", "--data-binary", data, *arguments)
+        return status, json.loads(answer)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
+    """With one image of 4 MiB, 3 of them not zero."""
+    directory = tmp_path_factory.mktemp("library")
+    disk = directory / "disk.img"
+    disk.write_bytes(os.urandom(2 * MIB) + bytes(MIB) + os.urandom(MIB))
+    made = Library(directory / "images")
+    made.import_image(disk, "demo")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def house(tmp_path: Path, library: Library) -> Iterator[House]:
+    made = House(tmp_path, library)
+    made.machines.image = library.get("demo").id
+    with LoopThread() as loop:
+        made.server.open()
+        loop.call(made.server.start)
+        yield made
+        loop.run(made.server.stop())
+
+
+BEARER = ("--header", f"Authorization: Bearer {RUN}")
+CLAIM = {"token": TOKEN, "agent": "a1", "identity": {"mac": MAC}}
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("shim.efi", "application/efi"),
+        ("x.ISO", "application/vnd.efi-iso"),
+        ("disk.img", "application/vnd.efi-img"),
+        ("menu.ipxe", "text/plain; charset=utf-8"),
+        ("vmlinuz", "application/octet-stream"),
+    ],
+)
+def test_a_file_and_its_type(house: House, name: str, kind: str) -> None:
+    (house.root / name).write_bytes(b"0123456789")
+    status, headers, body = house.curl(name)
+    assert (status, headers["content-type"], headers["content-length"], body) == (200, kind, "10", b"0123456789")
+    assert house.curl(name, "--range", "2-3")[::2] == (206, b"23")
+    assert house.curl(name, "--head")[1]["content-length"] == "10"
+
+
+@pytest.mark.parametrize(
+    "path", ["../root/x", "a/../../secret", "%2e%2e/secret", "..%2fsecret", "..%5csecret", "link", "%00", "nothing"]
+)
+def test_what_leads_out_is_404(house: House, tmp_path: Path, path: str) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    (house.root / "link").symlink_to("../secret")
+    status, _, body = house.curl(path)
+    assert status == 404
+    assert body == b"there is nothing under this name\n"
+
+
+def test_a_boot_program_fetched_in_two_ranges_is_delivered_once(house: House) -> None:
+    (house.root / "snponly.efi").write_bytes(bytes(1000))
+    house.curl("snponly.efi", "--head")
+    house.curl("snponly.efi", "--range", "0-499")
+    assert house.machines.events == []
+    house.curl("snponly.efi", "--range", "500-999")
+    assert house.told.wait(60)
+    (event,) = house.machines.events
+    assert (event.kind, event.mac) == ("boot-program", MAC)
+    assert event.text.startswith("snponly.efi fetched over HTTP (1 KB in ")
+
+
+def test_the_check_over_http(house: House) -> None:
+    for name in ("vmlinuz", "initramfs.cpio.zst"):
+        (house.environment / name).write_bytes(b"x")
+    path = "pxed/check/mac-52-54-00-00-00-07/uuid-/serial-a%2Fb/mfr-/product-"
+    status, headers, body = house.curl(path)
+    assert (status, headers["cache-control"]) == (200, "no-store")
+    assert headers["content-type"].startswith("text/plain")
+    # The URL names the address that the client used, and the configured port.
+    assert b"kernel http://127.0.0.1/pxed/environment/vmlinuz pxed.server=http://127.0.0.1 pxed.token=" in body
+    assert house.machines.sightings[0][0].serial == "a/b"
+
+    status, headers, body = house.curl(path, "--head")
+    assert (status, body) == (200, b"")
+    assert "content-length" not in headers
+    assert house.machines.tickets == 1
+
+
+def test_names_are_only_read(house: House) -> None:
+    status, headers, _ = house.curl("x", "--data", "x")
+    assert (status, headers["allow"]) == (405, "GET, HEAD")
+
+
+# -- agents ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_agents_calls(house: House) -> None:
+    status, answer = house.post("claim", CLAIM)
+    assert (status, answer["run"], answer["job_id"]) == (200, RUN, 7)
+    assert house.post("report", {"step": "restore", "percent": 5.5}, *BEARER) == (200, {"stop": ""})
+    assert house.post("finish", {"ok": True, "step": "finish"}, *BEARER) == (200, {"then": "reboot"})
+
+
+@pytest.mark.parametrize(
+    ("call", "body", "arguments", "status", "words"),
+    [
+        ("claim", {**CLAIM, "token": "other"}, (), 409, "This token is of no job."),
+        ("claim", "{", (), 400, "not what was expected"),
+        ("claim", {"token": 1}, (), 400, "not what was expected"),
+        ("claim", "[]", (), 400, "not what was expected"),
+        ("report", {"step": "restore"}, (), 401, "bearer token is needed"),
+        ("report", {"step": "restore"}, ("--header", "Authorization: Basic eDp5"), 401, "bearer token is needed"),
+        ("report", {"step": "restore"}, ("--header", "Authorization: Bearer "), 401, "bearer token is needed"),
+        ("finish", {"step": "x"}, BEARER, 400, "ok"),
+        ("steal", {}, BEARER, 404, "not a call"),
+    ],
+)
+def test_refused_calls(
+    house: House, call: str, body: object, arguments: tuple[str, ...], status: int, words: str
+) -> None:
+    got, answer = house.post(call, body, *arguments)
+    assert got == status
+    assert words in answer["error"]
+
+
+def test_a_claim_is_a_post(house: House) -> None:
+    status, headers, _ = house.curl("pxed/agent/claim")
+    assert (status, headers["allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"), [(OperatorError("The disk is full."), 503), (RefusedError("No."), 409), (KeyError("x"), 500)]
+)
+def test_failures_behind_a_call(house: House, failure: Exception, status: int) -> None:
+    house.machines.failure = failure
+    assert house.curl("pxed/agent/claim", "--data", json.dumps(CLAIM))[0] == status
+    house.machines.failure = None
+    assert house.post("claim", CLAIM)[0] == 200
+
+
+# -- images ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_image_by_its_parts(house: House, library: Library) -> None:
+    image = library.get("demo").id
+    layout = house.curl(f"pxed/image/{image}/layout", *BEARER)[2]
+    manifest = house.curl(f"pxed/image/{image}/manifest", *BEARER)[2]
+    assert layout == library.layout(image)
+    assert manifest == library.manifest_bytes(image)
+    status, headers, data = house.curl(f"pxed/image/{image}/data", *BEARER)
+    assert (status, int(headers["content-length"]), headers["cache-control"]) == (200, len(data), "no-store")
+    assert len(data) == library.data_size(image)
+    source = library.open_data(image)
+    stored = b"".join(os.pread(fd, length, offset) for fd, offset, length in source.segments(0, source.size))
+    source.close()
+    assert data == stored
+    for start, stop in ((0, 1), (MIB - 5, 2 * MIB + 5), (len(data) - 3, len(data))):
+        status, headers, part = house.curl(f"pxed/image/{image}/data", *BEARER, "--range", f"{start}-{stop - 1}")
+        assert (status, headers["content-range"]) == (206, f"bytes {start}-{stop - 1}/{len(data)}")
+        assert part == data[start:stop]
+
+
+@pytest.mark.parametrize(
+    ("part", "arguments", "status"),
+    [
+        ("data", (), 401),
+        ("data", ("--header", "Authorization: Bearer other"), 403),
+        ("manifest", (), 401),
+        ("layout", ("--header", "Authorization: Bearer other"), 403),
+        ("secrets", BEARER, 404),
+        ("data", (*BEARER, "--data", "x"), 405),
+    ],
+)
+def test_images_are_for_their_jobs_only(
+    house: House, library: Library, part: str, arguments: tuple[str, ...], status: int
+) -> None:
+    got, _, body = house.curl(f"pxed/image/{library.get('demo').id}/{part}", *arguments)
+    assert got == status
+    assert json.loads(body)["error"]
+
+
+def test_another_image_than_the_jobs_is_refused(house: House) -> None:
+    status, _, body = house.curl(f"pxed/image/{'0' * 64}/data", *BEARER)
+    assert (status, json.loads(body)["error"]) == (403, "this run's job is about another image")
+
+
+def test_an_image_that_was_deleted_is_404(house: House) -> None:
+    house.machines.image = "0" * 64
+    for part in ("manifest", "layout", "data"):
+        status, _, body = house.curl(f"pxed/image/{'0' * 64}/{part}", *BEARER)
+        assert status == 404
+        assert "no such image" in json.loads(body)["error"]
+
+
+def test_a_pack_that_is_gone_is_said_by_a_status(house: House, library: Library) -> None:
+    image = library.get("demo").id
+    (pack,) = (library.store.directory / "packs").iterdir()
+    pack.rename(pack.with_name("aside"))
+    try:
+        assert house.curl(f"pxed/image/{image}/data", *BEARER, "--range", "0-9")[0] == 500
+    finally:
+        pack.with_name("aside").rename(pack)
+    assert house.curl(f"pxed/image/{image}/data", *BEARER, "--range", "0-9")[0] == 206
