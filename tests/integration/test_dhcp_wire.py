@@ -260,3 +260,27 @@ def test_the_error_names_who_holds_a_port(net: Net, tmp_path: Path) -> None:
 
     with pytest.raises(AssertionError, match=r"10\.9\.9\.9 is not an address of this machine.*10\.1\.0\.1 \(eth0\)"):
         pxed(server, "10.9.9.9")
+
+
+@pytest.mark.parametrize("same_host", [False, True])
+def test_a_bridge_put_over_the_interface_of_a_running_server(net: Net, stack: ExitStack, same_host: bool) -> None:
+    """As virtualisation hosts have it: the address moves to the bridge, and each request is seen once."""
+    server, client = net.namespace("server"), net.namespace("client")
+    net.link(server, "eth0", client, "eth0")
+    server.address("eth0", "10.1.0.1/24")
+    pxed(server, "10.1.0.1", same_host=same_host)
+    machine = rom(stack, client)
+    assert len(machine.discover(1)) == 1
+
+    server.run("ip", "address", "flush", "dev", "eth0")
+    net.bridge(server, "br0", "eth0")
+    server.address("br0", "10.1.0.1/24")
+    (offer,) = machine.discover(1)
+    assert offer.source == ("10.1.0.1", 67)
+    # What answers a request to 4011 comes after every answer to the DISCOVER before it.
+    machine.xid += 1
+    machine.send(machine.packet(MessageType.DISCOVER))
+    machine.wait(MessageType.OFFER, 67)
+    client.address("eth0", "10.1.0.50/24")
+    machine.send(machine.packet(MessageType.REQUEST, ciaddr="10.1.0.50"), ("10.1.0.1", 4011))
+    assert [answer.message for answer in machine.answers(1)] == [MessageType.ACK], "one offer per request"

@@ -408,6 +408,7 @@ def test_stop_lets_a_response_end(site: Site) -> None:
         assert idle.rest() == b""
         httpd.loop.call(site.release.set)
         assert busy.response()[2] == b"waited"
+        assert busy.rest() == b"", "the connection is not kept"
         busy.sock.close()
         stopping.result(60)
     with pytest.raises(ConnectionRefusedError):

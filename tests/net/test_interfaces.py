@@ -1,5 +1,6 @@
 """Our addresses, and which of them a client reaches."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,36 @@ def test_neighbour_table(tmp_path: Path) -> None:
     assert neighbour_mac("10.1.0.50", str(table)) == "52:54:00:aa:bb:cc"
     assert neighbour_mac("10.1.0.51", str(table)) == neighbour_mac("10.1.0.5", str(table)) == ""
     assert neighbour_mac("10.1.0.50", str(table) + "-missing") == ""
+
+
+def test_the_kernels_neighbour_table() -> None:
+    with Net() as net:
+        one, other = net.namespace("one"), net.namespace("other")
+        net.link(one, "eth0", other, "eth0")
+        one.address("eth0", "10.0.0.1/24")
+        other.address("eth0", "10.0.0.2/24")
+        with one:
+            listener = socket.create_server(("10.0.0.1", 0))
+        with listener:
+            with other:
+                socket.create_connection(listener.getsockname(), 60).close()
+            with one:
+                assert neighbour_mac("10.0.0.2") == other.mac("eth0")
+
+
+def test_an_address_that_moves_to_another_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Net() as net, net.namespace("one") as one:
+        for name in ("a", "b"):
+            net.link(one, name, one, f"{name}-peer")
+        one.address("a", "10.0.0.1/24")
+        interfaces = Interfaces(("10.0.0.1",))
+        interfaces.refresh()
+        index = {name: socket.if_nametoindex(name) for name in ("a", "b")}
+        one.run("ip", "address", "flush", "dev", "a")
+        one.address("b", "10.0.0.1/24")
+        assert interfaces.address_for(index["b"]) is None, "not asked for every stray packet"
+        monkeypatch.setattr("pxed.net.interfaces._REREAD", 0.0)
+        assert interfaces.address_for(index["b"]) == "10.0.0.1"
+        assert interfaces.address_for(index["a"]) is None
+        one.run("ip", "address", "flush", "dev", "b")
+        assert interfaces.address_for(index["b"]) == "10.0.0.1", "known ones are believed"

@@ -11,10 +11,10 @@ from pxed.net.message import BytesBody, Request, Response, Unsatisfiable, parse_
 from support.httpd import Httpd
 
 PIECES = [
-    "GET ", "HEAD ", "POST ", "/", "//x", "*", "http://h/p", " HTTP/1.1", " HTTP/1.0", " HTTP/2.0", "\r\n", "\n", "\r\n\r\n",
-    "Host: x\r\n", "Content-Length: 5\r\n", "Content-Length: -1\r\n", "Transfer-Encoding: chunked\r\n", "hello", "5\r\n",
-    "0\r\n\r\n", "Range: bytes=1-2\r\n", "Connection: close\r\n", "Upgrade: h2c\r\nConnection: Upgrade\r\n",
-    "Expect: 100-continue\r\n", "\0", "%00", "\xff", "a" * 3000, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "GET ", "HEAD ", "POST ", "/", "//x", "*", "http://h/p", " HTTP/1.1", " HTTP/1.0", " HTTP/2.0", "\r\n", "\n",
+    "\r\n\r\n", "Host: x\r\n", "Content-Length: 5\r\n", "Content-Length: -1\r\n", "Transfer-Encoding: chunked\r\n",
+    "hello", "5\r\n", "0\r\n\r\n", "Range: bytes=1-2\r\n", "Connection: close\r\n", "Expect: 100-continue\r\n",
+    "Upgrade: h2c\r\nConnection: Upgrade\r\n", "\0", "%00", "\xff", "a" * 3000, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 ]  # fmt: skip
 
 inputs = st.lists(st.one_of(st.sampled_from(PIECES).map(str.encode), st.binary(max_size=40)), max_size=30)

@@ -150,6 +150,8 @@ def test_the_check_over_http(house: House) -> None:
     assert (status, body) == (200, b"")
     assert "content-length" not in headers
     assert house.machines.tickets == 1
+    script = house.curl("pxed/boot.ipxe")[2]
+    assert house.curl("pxed/boot.ipxe", "--head")[1]["content-length"] == str(len(script))
 
 
 def test_names_are_only_read(house: House) -> None:

@@ -16,7 +16,8 @@ from pxed.types import Identity, Verdict
 from support.machines import TOKEN, Machines
 
 MAC = "52:54:00:00:00:07"
-CHECK = f"pxed/check/mac-{MAC.replace(':', '-')}/uuid-00010203-0405-4607-8809-0a0b0c0d0e0f/serial-S%201/mfr-Acme/product-Box"
+UUID = "00010203-0405-4607-8809-0a0b0c0d0e0f"
+CHECK = f"pxed/check/mac-{MAC.replace(':', '-')}/uuid-{UUID}/serial-S%201/mfr-Acme/product-Box"
 CLIENT = "198.51.100.50"  # in nobody's neighbour table
 SERVER = "10.1.0.1"
 
@@ -160,11 +161,14 @@ def test_a_link_within_the_root_is_followed(house: House) -> None:
     assert house.data("link") == b"x"
 
 
-def test_boot_programs_come_from_the_hosts_directory_when_the_root_has_none(house: House) -> None:
+def test_boot_programs_come_from_the_hosts_directory_when_the_root_has_none(house: House, tmp_path: Path) -> None:
     (house.programs / "undionly.kpxe").write_bytes(b"host's")
     (house.programs / "other.iso").write_bytes(b"not a boot program")
     assert house.data("undionly.kpxe", "tftp") == b"host's"
     assert isinstance(house.open("other.iso", "tftp"), NotFound)
+    (tmp_path / "elsewhere").write_bytes(b"linked")
+    (house.programs / "snponly.efi").symlink_to("../elsewhere")  # as Debian's ipxe.efi is one to /boot
+    assert house.data("snponly.efi", "tftp") == b"linked"
     (house.root / "undionly.kpxe").write_bytes(b"site's")
     assert house.data("undionly.kpxe", "tftp") == b"site's"
 
@@ -209,7 +213,7 @@ def test_work(house: House) -> None:
         assert " quiet" in script
         assert "pxed.debug" not in script
     identity, _ = house.machines.sightings[0]
-    assert identity == Identity(MAC, "00010203-0405-4607-8809-0a0b0c0d0e0f", "S 1", "Acme", "Box")
+    assert identity == Identity(MAC, UUID, "S 1", "Acme", "Box")
     event = house.machines.events[0]
     assert (event.kind, event.mac, event.machine_id, event.job_id) == ("check", MAC, 1, 7)
     assert event.text == "Job 7 restores demo here. Gets the imaging environment."

@@ -155,7 +155,7 @@ class Net:
 
     def link(self, one: Namespace, one_name: str, other: Namespace, other_name: str) -> None:
         """A veth pair, both ends up, without addresses."""
-        command = ["ip", "link", "add", one_name, "type", "veth", "peer", "name", other_name]
+        command = ["ip", "link", "add", "name", one_name, "type", "veth", "peer", "name", other_name]
         one.run(*command, "netns", str(other.pid))
         one.run("ip", "link", "set", "dev", one_name, "up")
         other.run("ip", "link", "set", "dev", other_name, "up")

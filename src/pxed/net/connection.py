@@ -104,6 +104,7 @@ class Connection:
         self._task: asyncio.Task[None] | None = None
         self._writing = False
         self._thrown_away = 0
+        self._retiring = False
         self.deadline = math.inf
         self.changed = loop.time()  # when it was accepted, or ended its last response
         self.body_bytes = 0
@@ -118,6 +119,12 @@ class Connection:
         """Begin to read."""
         self._loop.add_reader(self._sock, self._readable)
         self.deadline = self._loop.time() + self._limits.request_timeout
+
+    def retire(self) -> None:
+        """Close once the response in progress is sent; at once when there is none."""
+        if self.idle:
+            self.close("stopped")
+        self._retiring = True
 
     def close(self, reason: str) -> None:
         """Close at once; what is not sent is lost. `reason` counts in the statistics, '' for an ordinary end."""
@@ -383,7 +390,7 @@ class Connection:
         keep_alive = self._outgoing is not None and self._outgoing.keep_alive
         self._stop_writing()
         self._end_body(complete=True)
-        if not keep_alive:
+        if not keep_alive or self._retiring:
             self._linger()
             return
         waiting = self._requests or self._refusal is not None

@@ -32,6 +32,7 @@ _ANY = "0.0.0.0"  # noqa: S104  (broadcasts reach only a socket bound to any add
 # Python 3.11's socket module lacks these (linux/in.h, asm-generic/socket.h).
 _IP_PKTINFO = 8
 _SO_ATTACH_FILTER = 26
+_SO_RCVBUFFORCE = 33
 _ETH_P_IP = 0x0800
 _PACKET_HOST, _PACKET_OTHERHOST = 0, 3
 
@@ -81,6 +82,14 @@ def _attach_filter(sock: socket.socket) -> None:
     """Attach `_FILTER`. The kernel copies it, so nothing needs to outlive the call."""
     program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *row) for row in _FILTER))
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(_FILTER), ctypes.addressof(program)))
+
+
+def _enlarge_buffer(sock: socket.socket) -> None:
+    """Room for a burst; past the host's net.core.rmem_max where we may (CAP_NET_ADMIN)."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+    except PermissionError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
 
 
 def checksum(data: bytes) -> int:
@@ -217,7 +226,7 @@ class DhcpPorts:
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
             sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+            _enlarge_buffer(sock)
             sock.bind((_ANY, port))
         except OSError as error:
             sock.close()
@@ -236,7 +245,7 @@ class DhcpPorts:
         except OSError as error:
             raise bind_error("udp", "this machine (packet socket, needs CAP_NET_RAW)", SERVER_PORT, error) from error
         _attach_filter(sock)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        _enlarge_buffer(sock)
         # What came in before the filter was there is anybody's.
         with contextlib.suppress(BlockingIOError):
             while True:

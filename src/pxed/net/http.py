@@ -98,8 +98,8 @@ class BootHttp:
         """Stop accepting, give responses in progress `grace` seconds, close everything."""
         self._pause_accepting()
         self._close_listeners()
-        for connection in [c for c in self._connections if c.idle]:
-            connection.close("stopped")
+        for connection in list(self._connections):
+            connection.retire()
         if self._connections and grace > 0 and self._drained is not None:
             self._drained.clear()
             try:

@@ -7,6 +7,7 @@ routing table. Blocking calls, but only to the kernel: microseconds.
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
@@ -27,6 +28,8 @@ _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 
 # A peer of a route look-up is never sent anything; the port only completes the address.
 _LOOKUP_PORT = 67
+# Seconds between two readings of the kernel's list that unknown interfaces may cause.
+_REREAD = 1.0
 
 
 class InterfaceAddress(Struct, frozen=True):
@@ -98,6 +101,7 @@ class Interfaces:
 
     def __init__(self, addresses: tuple[str, ...]) -> None:
         self._wanted = addresses
+        self._read = 0.0  # when the kernel was asked last
         self._by_index: dict[int, list[InterfaceAddress]] = {}
         self._local: dict[str, InterfaceAddress] = {}
 
@@ -107,17 +111,32 @@ class Interfaces:
         Raises OperatorError when an address of the configuration is not this machine's.
         """
         everything = list_addresses()
-        self._local = {entry.address: entry for entry in everything if entry.address in self._wanted}
+        self._take(everything)
         for address in self._wanted:
             if address not in self._local:
                 have = ", ".join(f"{entry.address} ({entry.name})" for entry in everything) or "none"
                 raise OperatorError(
                     f"server.address {address} is not an address of this machine. Its IPv4 addresses: {have}."
                 )
+
+    def _take(self, everything: list[InterfaceAddress]) -> None:
+        """Keep those of the list that are configured."""
+        self._read = time.monotonic()
+        self._local = {entry.address: entry for entry in everything if entry.address in self._wanted}
         self._by_index = {}
         for address in self._wanted:  # the order of the configuration is the order of preference
-            entry = self._local[address]
-            self._by_index.setdefault(entry.index, []).append(entry)
+            if entry := self._local.get(address):
+                self._by_index.setdefault(entry.index, []).append(entry)
+
+    def _entries(self, index: int) -> list[InterfaceAddress]:
+        """Our addresses on an interface.
+
+        An address moves to another index when a bridge is put over its interface, or a cable of a virtual network is
+        made anew: for an unknown interface the kernel is asked again, though not for every stray packet.
+        """
+        if index not in self._by_index and time.monotonic() - self._read >= _REREAD:
+            self._take(list_addresses())
+        return self._by_index.get(index, [])
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -145,7 +164,7 @@ class Interfaces:
         """Whether this is the limited broadcast, or the broadcast of one of our networks on this interface."""
         if address == BROADCAST:
             return True
-        return any(str(entry.network.broadcast_address) == address for entry in self._by_index.get(index, ()))
+        return any(str(entry.network.broadcast_address) == address for entry in self._entries(index))
 
     def address_for(self, index: int, giaddr: str = "", destination: str = "", source: str = "") -> str | None:
         """The address of ours that the sender of a packet reaches; None when none fits.
@@ -159,7 +178,7 @@ class Interfaces:
             return self.toward(giaddr)
         if destination in self._local:
             return destination
-        entries = self._by_index.get(index)
+        entries = self._entries(index)
         if not entries:
             return None
         if source and source != UNSPECIFIED and len(entries) > 1:

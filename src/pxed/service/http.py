@@ -109,8 +109,9 @@ class MachineHttp:
 
         if isinstance(content, BytesContent):
             size = len(content.data)
-            # A HEAD must not start anything, so what a check would answer has no size beforehand.
-            return Response(200, BytesBody(content.data), _SCRIPT, _NO_STORE, size_known=not probe, sent=sent)
+            # A HEAD of a check has no effect, so there is no answer yet whose size could be told.
+            known = bool(content.data) or not probe
+            return Response(200, BytesBody(content.data), _SCRIPT, _NO_STORE, size_known=known, sent=sent)
         size = content.size
         kind = _TYPES.get(request.path.rpartition(".")[2].lower(), "application/octet-stream")
         return Response(200, FileBody(content.fd, size), kind, ranges=True, sent=sent)

@@ -9,6 +9,7 @@ import errno
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote_to_bytes
 
@@ -101,9 +102,9 @@ class Names:
         if path.startswith(_PREFIX):
             return NotFound(f"{path} is not a name of pxed's")
         content = _open(self._config.tftp.root, path)
-        # Of the host's own directory only the boot programs are served, not whatever else lies there.
+        # Of the host's own directory only the configured boot programs are served, not whatever else lies there.
         if isinstance(content, NotFound) and path in self._site.boot_programs.values():
-            return _open(self._config.dhcp.boot_program_dir, path)
+            return _open_program(self._config.dhcp.boot_program_dir, path)
         return content
 
     def delivered(self, name: str | bytes, *, via: Via, peer: str, size: int, seconds: float) -> None:
@@ -175,7 +176,7 @@ class Names:
         """'' when the environment has been built, else a sentence that says what to do."""
         directory = self._config.environment_dir
         names = [name.removeprefix(_ENVIRONMENT) for name in (scripts.KERNEL, scripts.INITRAMFS)]
-        missing = [name for name in names if not os.path.isfile(f"{directory}/{name}")]  # noqa: PTH113
+        missing = [name for name in names if not Path(directory, name).is_file()]
         if not missing:
             return ""
         return (
@@ -223,6 +224,14 @@ def _open(root: str, name: str) -> Content:
         os.close(directory)
     status = os.fstat(fd)
     return FileContent(fd, status.st_size, status.st_mtime_ns)
+
+
+def _open_program(directory: str, name: str) -> Content:
+    """Open a configured boot program. The name is the operator's own, not a client's, and links may lead anywhere:
+    Debian's /usr/lib/ipxe/ipxe.efi is one to /boot.
+    """
+    path = Path(os.path.realpath(f"{directory}/{name}"))
+    return _open(str(path.parent), path.name)
 
 
 def _bytes_text(size: int) -> str:
