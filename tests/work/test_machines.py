@@ -81,23 +81,60 @@ def test_serial_tells_cloned_uuids_apart():
     assert count(driver) == 2 and "more than once" in texts(driver)[-1]
 
 
-def test_moved_dock_is_a_contradiction():
-    """The dock's MAC is on record for A (which has a UUID); B comes through it with B's own UUID."""
+def test_dock_goes_from_machine_to_machine():
+    """The dock's MAC is on record for A; B comes through it with B's own UUID: it is B, and the MAC moves with it."""
+    driver = Driver()
+    a, b = driver.machine(1), driver.machine(2)
+    through_dock = normalise(mac_of(1), uuid_of(2))
+    found = driver.registry.machines.resolve(through_dock)
+    assert (found.machine.id, found.by, found.conflict) == (b.id, "uuid", "")
+    assert driver.seen(through_dock).macs == (mac_of(2), mac_of(1))
+    assert driver.registry.machines.get(a.id).macs == ()
+    assert {event.machine_id: event.text for event in driver.events[-2:]} == {
+        a.id: f"Its network address {mac_of(1)} is at {mac_of(2)} (machine {b.id}) now.",
+        b.id: f"It has another network address: {mac_of(1)}.",
+    }
+    assert driver.seen(identity_of(1)).id == a.id  # and back again
+    assert driver.registry.machines.get(b.id).macs == (mac_of(2),)
+
+
+def test_dock_at_a_machine_that_nobody_knows_is_a_contradiction():
     driver = Driver()
     a = driver.machine(1)
-    b = driver.machine(2)
-    found = driver.registry.machines.resolve(normalise(mac_of(1), uuid_of(2)))
-    assert found.machine.id == a.id and "belongs to" in found.conflict and f"machine {b.id}" in found.conflict
-    before = driver.registry.machines.get(a.id)
-    assert driver.seen(normalise(mac_of(1), uuid_of(2))) == before
+    through_dock = normalise(mac_of(1), uuid_of(7))
+    found = driver.registry.machines.resolve(through_dock)
+    assert found.machine.id == a.id and f"this machine has the UUID {uuid_of(7)}" in found.conflict
+    assert driver.seen(through_dock) == a  # nothing was learned from it
     assert driver.events[-1].text == found.conflict and driver.events[-1].machine_id == a.id
+    new, change = driver.registry.machines.add(through_dock, "", START)  # the operator says that it is another one
+    driver.take(change)
+    assert new.id != a.id and driver.registry.machines.resolve(through_dock) == machines.Found(new, "mac")
+    assert driver.registry.machines.resolve(Identity(uuid=uuid_of(1))).machine.id == a.id
 
 
-def test_changed_uuid_is_followed_and_noted():
+def test_dock_of_a_machine_only_seen_is_no_contradiction():
     driver = Driver()
-    driver.machine(1)
-    machine = driver.seen(normalise(mac_of(1), uuid_of(7)))
-    assert machine.uuid == uuid_of(7)
+    a = driver.seen(identity_of(1))
+    b = driver.seen(normalise(mac_of(1), uuid_of(7)))
+    assert a.id != b.id and driver.registry.machines.get(a.id).macs == () and b.macs == (mac_of(1),)
+    assert driver.seen(identity_of(1)).id == a.id and count(driver) == 2
+
+
+def test_mac_seen_without_a_uuid_was_a_known_machine():
+    driver = Driver()
+    sighting = driver.seen(Identity(mac=mac_of(5)))
+    known = driver.machine(1)
+    learned, change = driver.registry.machines.learn(normalise(mac_of(5), uuid_of(1)), START, known=False)
+    assert learned.id == known.id and change.merged == ((sighting.id, known.id),)
+    driver.take(change)
+    assert count(driver) == 1 and learned.macs == (mac_of(1), mac_of(5))
+
+
+def test_changed_uuid_of_the_same_serial_is_followed_and_noted():
+    driver = Driver()
+    driver.machine(1, serial="7XK2M12")
+    machine = driver.seen(normalise(mac_of(1), uuid_of(7), serial="7XK2M12"))
+    assert machine.id == 1 and machine.uuid == uuid_of(7)
     assert texts(driver)[-1].startswith(f"Its UUID changed from {uuid_of(1)} to {uuid_of(7)}")
     assert driver.registry.machines.resolve(Identity(uuid=uuid_of(1))).machine is None
 
@@ -195,7 +232,8 @@ def test_macs_of_one_machine_are_bounded():
     for number in range(machines.MAX_MACS + 5):
         machine = driver.seen(normalise(mac_of(number), uuid_of(1)))
     assert len(machine.macs) == machines.MAX_MACS and machine.macs[-1] == mac_of(machines.MAX_MACS + 4)
-    assert driver.registry.machines.resolve(Identity(mac=mac_of(0))).machine is None
+    assert machine.macs[0] == mac_of(0)  # the first stays: it is the one that an operator gave, or its own
+    assert driver.registry.machines.resolve(Identity(mac=mac_of(1))).machine is None
 
 
 def test_only_last_seen_changed_is_not_durable():
@@ -211,3 +249,12 @@ def test_ids_of_removed_machines_are_not_used_again():
     machine = driver.machine(1)
     driver.take(driver.registry.remove_machine(machine))
     assert count(driver) == 0 and driver.machine(1).id == machine.id + 1
+
+
+def test_uuid_alone_that_several_have_makes_no_new_record_each_time():
+    driver = Driver()
+    driver.seen(normalise(mac_of(1), uuid_of(9), serial="AAA111B"))
+    driver.seen(normalise(mac_of(2), uuid_of(9), serial="BBB222C"))
+    for _ in range(3):
+        assert driver.seen(Identity(uuid=uuid_of(9))) is None
+    assert count(driver) == 2

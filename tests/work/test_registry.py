@@ -60,12 +60,21 @@ def test_work(driver, machine):
 
 
 def test_no_work_on_contradicting_evidence(driver, machine):
-    driver.machine(2)
     driver.job(machine)
     mixed = normalise(mac_of(1), identity_of(2).uuid)
     check, change = driver.registry.check(mixed, START)
-    assert check.verdict is Verdict.NO_WORK and "belongs to" in check.reason and not change
+    assert check.verdict is Verdict.NO_WORK and "There is no work for it: add it" in check.reason and not change
     assert driver.registry.ticket(mixed, START)[0] is None
+    token = driver.ticket()
+    with pytest.raises(RefusedError, match="There is no work for it"):
+        driver.registry.claim(ClaimRequest(token, "agent", mixed), START)
+
+
+def test_dock_does_not_bring_another_machines_job(driver, machine):
+    """A's job waits; B, known, boots through the dock that A was announced by."""
+    driver.machine(2)
+    driver.job(machine)
+    assert driver.registry.check(normalise(mac_of(1), identity_of(2).uuid), START)[0].verdict is Verdict.NO_WORK
 
 
 def test_bogus_values_of_a_careless_caller_are_dropped(driver, machine):

@@ -101,7 +101,13 @@ class Ledger:
         self._dirty_jobs.update(record.id for record in change.jobs)
         self._removed.update(change.removed)
         for event in change.events:
-            self.note(event)
+            if event.job_id is None:
+                self.note(event)
+            else:  # what happens to a job is never merged or left out
+                line = self.timeline.line(event)
+                self.timeline.insert(line)
+                self._unsaved(line)
+                self.hub.publish(event)
         _tell(change)
         self.writer.wake(soon=bool(change.jobs))
 
@@ -130,7 +136,7 @@ class Ledger:
             self.take(change)
             return machine
         self.registry.apply(change)  # last_seen alone: not worth a write each time
-        seen = change.machines[0]
+        (seen,) = change.machines
         if not 0 <= now - self._seen_saved.get(seen.id, -SAVE_SEEN) < SAVE_SEEN:
             self._seen_saved[seen.id] = now
             self._dirty_machines.add(seen.id)

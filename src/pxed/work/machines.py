@@ -3,10 +3,11 @@
 Order of evidence: MAC, then SMBIOS UUID, then serial number (the last only where nothing contradicts it).
 
 - The same MAC is the same machine, and so is the same good UUID; a machine collects MACs (several NICs, docks).
+- Docks and USB adapters go from machine to machine. Where a MAC's machine has another good UUID than the one heard, the
+  UUID decides: the MAC moves to the machine that has it. When no record has it, the serial number may still say that
+  it is the same machine with a new UUID; else it is a contradiction. Restoring a disk on such evidence could wipe the
+  wrong machine, so there is no work until an operator clears it up.
 - A UUID that two records have is *shared*: vendors clone them. It is no evidence any more, for nobody.
-- A known MAC that arrives with the UUID of a *different* machine, although its own machine has another UUID (a NIC or a
-  dock was moved), is a contradiction: restoring a disk on such evidence could wipe the wrong machine, so there is
-  no work until a person clears it up. Everything else is resolved here and noted on the timeline.
 
 All methods look things up in dicts: their cost does not grow with the number of machines. Methods that change
 something return a `Change`; nothing happens before `apply`. No I/O, clock or randomness.
@@ -119,16 +120,36 @@ class Machines:
         """Which machine this is. `identity` is clean."""
         by_mac = self._machines.get(self._by_mac.get(identity.mac, 0))
         by_uuid = self._only(self._by_uuid.get(uuid_key(identity.uuid), ())) if identity.uuid else None
-        if by_mac is not None:
-            if by_uuid is None or by_uuid.id == by_mac.id or not by_mac.uuid:
-                return Found(by_mac, "mac")
-            return Found(by_mac, "mac", _contradiction(identity, by_mac, by_uuid))
+        if by_mac is not None and not self._moved(by_mac, by_uuid, identity):
+            return Found(by_mac, "mac", self._contradiction(by_mac, identity))
         if by_uuid is not None and not _serials_differ(by_uuid, identity):
             return Found(by_uuid, "uuid")
         by_serial = self._only(self._by_serial.get(identity.serial, ())) if identity.serial else None
-        if by_serial is not None and not by_serial.uuid and not _makers_differ(by_serial, identity):
+        if by_serial is not None and not _uuids_differ(by_serial, identity) and not _makers_differ(by_serial, identity):
             return Found(by_serial, "serial")
         return Found(None)
+
+    @staticmethod
+    def _moved(by_mac: Machine, by_uuid: Machine | None, identity: Identity) -> bool:
+        """True when the MAC's record is that of another machine: the adapter was moved, or the record was a guess."""
+        if not identity.uuid or (by_uuid is not None and by_uuid.id == by_mac.id):
+            return False
+        if by_uuid is not None and not _serials_differ(by_uuid, identity):
+            return bool(by_mac.uuid) or not by_mac.known
+        # A UUID that no record has. What was only seen proves nothing; of what is known the serial number must agree.
+        return _uuids_differ(by_mac, identity) and not by_mac.known and not _same_serial(by_mac, identity)
+
+    @staticmethod
+    def _contradiction(by_mac: Machine, identity: Identity) -> str:
+        """A sentence when the MAC's machine is known by another UUID and nothing explains the one heard."""
+        if not _uuids_differ(by_mac, identity) or _same_serial(by_mac, identity):
+            return ""
+        return (
+            f"The MAC {identity.mac} belongs to {title(by_mac)} (machine {by_mac.id}) with the UUID {by_mac.uuid}, but "
+            f"this machine has the UUID {identity.uuid}: the network adapter or dock was moved, or the mainboard "
+            "changed. There is no work for it: add it by its UUID if it is another machine; if it is the same one, "
+            "remove its record and add it again."
+        )
 
     def find(self, key: str) -> Machine:
         """The machine with this MAC, UUID, name or id. Raises NotFoundError."""
@@ -171,8 +192,8 @@ class Machines:
         return self._merge(found.machine, identity, now)
 
     def _first_sight(self, identity: Identity, now: float, known: bool) -> tuple[Machine | None, Change]:
-        if not (identity.mac or identity.uuid):
-            return None, Change()
+        if not identity.mac and (not identity.uuid or uuid_key(identity.uuid) in self._by_uuid):
+            return None, Change()  # nothing to recognise it by the next time: its UUID, if any, is that of others
         removed: tuple[int, ...] = ()
         if len(self._sightings) >= MAX_SIGHTINGS or len(self._machines) >= MAX_MACHINES:
             if not self._sightings:
@@ -192,7 +213,8 @@ class Machines:
         events = [self._note(machine, now, "Seen for the first time.")]
         if shared := self._shared_with(machine):
             events.append(self._note(machine, now, shared))
-        return machine, Change(machines=(machine,), removed=removed, events=tuple(events))
+        new = Change(machines=(machine,), removed=removed, events=tuple(events))
+        return machine, self._taken_from(machine, now, removed) + new
 
     def _merge(self, old: Machine, identity: Identity, now: float) -> tuple[Machine, Change]:
         """New facts about a recorded machine. What it says now replaces what it said before."""
@@ -208,8 +230,8 @@ class Machines:
         if identity.mac and identity.mac not in macs:
             macs = (*macs, identity.mac)
             notes.append(f"It has another network address: {identity.mac}.")
-        if len(macs) > MAX_MACS:
-            macs = macs[-MAX_MACS:]
+        if len(macs) > MAX_MACS:  # the first is the one that an operator gave, or its own
+            macs = (macs[0], *macs[1 - MAX_MACS :])
         if old.uuid and identity.uuid and uuid_key(old.uuid) != uuid_key(identity.uuid):
             notes.append(f"Its UUID changed from {old.uuid} to {identity.uuid}; it is recognised by its MAC.")
         if old.serial and identity.serial and old.serial != identity.serial:
@@ -228,13 +250,29 @@ class Machines:
         if new.uuid != old.uuid and not removed and (shared := self._shared_with(new)):
             notes.append(shared)
         durable = replace(new, last_seen=old.last_seen) != old or bool(notes)
-        return new, Change(
+        change = Change(
             machines=(new,),
             removed=removed,
             merged=tuple((one, new.id) for one in removed),
             events=tuple(self._note(new, now, text) for text in notes),
             durable=durable,
         )
+        return new, self._taken_from(new, now, removed) + change if new.macs != old.macs else change
+
+    def _taken_from(self, machine: Machine, now: float, removed: tuple[int, ...]) -> Change:
+        """What it means for other records that `machine` has its MACs now; one that is left with nothing goes."""
+        change = Change(durable=False)
+        for mac in machine.macs:
+            owner = self._machines.get(self._by_mac.get(mac, 0))
+            if owner is None or owner.id == machine.id or owner.id in removed:
+                continue
+            left = replace(owner, macs=tuple(one for one in owner.macs if one != mac))
+            if not (left.macs or left.uuid or left.serial or left.known):
+                change += Change(removed=(owner.id,), merged=((owner.id, machine.id),))
+                continue
+            note = f"Its network address {mac} is at {title(machine)} (machine {machine.id}) now."
+            change += Change(machines=(left,), events=(self._note(left, now, note),))
+        return change
 
     def _shared_with(self, machine: Machine) -> str:
         ids = (
@@ -266,9 +304,7 @@ class Machines:
                 "(placeholders that many boards share do not count)."
             )
         found = self.resolve(identity)
-        if found.conflict:
-            raise RefusedError(found.conflict)
-        if found.machine is None:
+        if found.machine is None or found.conflict:  # an operator's word settles a contradiction
             machine = Machine(
                 id=self._next_id,
                 macs=(identity.mac,) if identity.mac else (),
@@ -278,7 +314,8 @@ class Machines:
                 product=identity.product,
                 name=name,
             )
-            return machine, Change(machines=(machine,), events=(self._note(machine, now, "Added by an operator."),))
+            added = Change(machines=(machine,), events=(self._note(machine, now, "Added by an operator."),))
+            return machine, self._taken_from(machine, now, ()) + added
         if found.machine.known:
             raise RefusedError(
                 f"This is machine {found.machine.id} ({title(found.machine)}) already, by its {found.by}."
@@ -286,7 +323,8 @@ class Machines:
         merged, change = self._merge(found.machine, identity, now)
         machine = replace(merged, known=True, name=name, last_seen=found.machine.last_seen)
         note = self._note(machine, now, "Added by an operator; it had been seen before.")
-        return machine, replace(change, machines=(machine,), events=(*change.events, note), durable=True)
+        others = tuple(one for one in change.machines if one.id != machine.id)
+        return machine, replace(change, machines=(*others, machine), events=(*change.events, note), durable=True)
 
     def _free_name(self, name: str) -> str:
         name = plain_text(name, MAX_NAME)
@@ -359,12 +397,12 @@ def _unindex(index: dict[str, tuple[int, ...]], key: str, machine_id: int) -> No
         index.pop(key, None)
 
 
-def _contradiction(identity: Identity, by_mac: Machine, by_uuid: Machine) -> str:
-    return (
-        f"The MAC {identity.mac} belongs to {title(by_mac)} (machine {by_mac.id}), but the UUID {identity.uuid} "
-        f"to {title(by_uuid)} (machine {by_uuid.id}): a network adapter or dock was moved, or a record is wrong. "
-        "There is no work through this address until one of the two records is removed."
-    )
+def _uuids_differ(machine: Machine, identity: Identity) -> bool:
+    return bool(machine.uuid and identity.uuid) and uuid_key(machine.uuid) != uuid_key(identity.uuid)
+
+
+def _same_serial(machine: Machine, identity: Identity) -> bool:
+    return bool(machine.serial) and machine.serial == identity.serial
 
 
 def _serials_differ(machine: Machine, identity: Identity) -> bool:
