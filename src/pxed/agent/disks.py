@@ -25,7 +25,7 @@ NO_DISK = re.compile(r"(loop|ram|zram|dm-|md|sr|fd|nbd|rbd|mtdblock|drbd|mmcblk\
 
 # Controllers find their disks in the background; the slowest (SAS expanders) take half a minute.
 DISK_WAIT = 60.0
-SETTLE = 1.0  # the list is complete when it stayed the same for this long
+SETTLE = 0.5  # the list is complete when it stayed the same for this long
 
 
 def find_disks(host: Host) -> list[DiskFact]:

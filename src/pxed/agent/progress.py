@@ -44,6 +44,7 @@ class Progress:
         self._ending = True
         self._wake.set()
         self._thread.join()
+        self._connection.close()
 
     def begin(self, step: Step, text: str = "") -> None:
         """A step begins."""

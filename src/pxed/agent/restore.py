@@ -39,6 +39,12 @@ class Fetcher:
         self._zstd = Decompressor()
         self._frames = memoryview(bytearray(BATCH * MAX_STORED))
 
+    def __enter__(self) -> "Fetcher":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
     def chunks(self, batch: Batch) -> Iterator[tuple[Piece, bytes]]:
         """Every chunk of a batch in order. Raises AgentFailure naming a chunk that stays damaged, Stopped."""
         frames = self._get(batch.start, batch.stored)
@@ -102,13 +108,14 @@ def lay_down(plan: Plan, target: Target, progress: Progress, make_fetcher: Calla
         return run
 
     def fetch() -> None:
-        fetcher, raw = make_fetcher(), aligned_buffer(BATCH * CHUNK)
-        while not ended.is_set():
-            try:
-                batch = batches.get_nowait()
-            except Empty:
-                return
-            _write_batch(fetcher.chunks(batch), target, raw, progress)
+        raw = aligned_buffer(BATCH * CHUNK)
+        with make_fetcher() as fetcher:
+            while not ended.is_set():
+                try:
+                    batch = batches.get_nowait()
+                except Empty:
+                    return
+                _write_batch(fetcher.chunks(batch), target, raw, progress)
 
     def zero() -> None:
         for offset, length in plan.zeros:

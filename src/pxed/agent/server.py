@@ -44,6 +44,12 @@ class Connection:
         self._run = run
         self._http = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout)
 
+    def __enter__(self) -> "Connection":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Close the connection; the next request opens it again."""
         self._http.close()

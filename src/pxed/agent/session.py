@@ -1,8 +1,8 @@
 """One job from claim to finish."""
 
-import secrets
+import os
 from collections.abc import Callable
-from importlib.resources import files
+from pathlib import Path
 
 from pxed.agent import restore
 from pxed.agent.disks import choose, wait_for_disks
@@ -32,7 +32,7 @@ JOB_PATIENCE = 3600.0
 
 def version() -> str:
     """The version of pxed that this environment was built from; empty in a source tree."""
-    place = files("pxed.agent").joinpath("VERSION")
+    place = Path(__file__).with_name("VERSION")
     return place.read_text() if place.is_file() else ""
 
 
@@ -40,18 +40,18 @@ def run(host: Host, options: Options) -> int:
     """Do the machine's job; the exit code for the environment."""
     host.say(f"The agent {version()} asks {options.server} for this machine's work.")
     disks = wait_for_disks(host)
-    connection = Connection(options.server)
     patience = Patience(CLAIM_PATIENCE, host.now, _sleeper(host), host.say)
     request = ClaimRequest(
         token=options.token,
-        agent=secrets.token_hex(16),
+        agent=os.urandom(16).hex(),
         identity=identify(host, options.mac),
         firmware="uefi" if host.uefi else "bios",
         disks=tuple(disks),
         agent_version=version(),
     )
     try:
-        answer = patience.call(lambda: connection.claim(request))
+        with Connection(options.server) as connection:
+            answer = patience.call(lambda: connection.claim(request))
     except Refused as refusal:
         host.say(f"The server gives this machine no work: {refusal}")
         host.sleep(10.0)  # long enough to be read, and no tight loop of starts
@@ -59,8 +59,6 @@ def run(host: Host, options: Options) -> int:
     except Unreachable as error:
         host.say(f"The server was not to be reached for {CLAIM_PATIENCE / 60:.0f} minutes: {error}")
         return REBOOT
-    finally:
-        connection.close()
     host.say(f"Job {answer.job_id}: {answer.kind} of the image {answer.image_name}.")
     return Session(host, options, answer, disks).run()
 
@@ -121,27 +119,25 @@ class Session:
         progress.message(set_boot_entry(self._host, target, manifest, self._answer.image_name))
 
     def _get_plan(self) -> tuple[Manifest, Plan]:
-        connection = self._connection()
         name = f"pxed/image/{self._answer.image}"
         try:
-            data = self._patience().call(lambda: connection.fetch(f"{name}/manifest"))
-            manifest = Manifest.decode(data, self._answer.image)
-            layout = self._patience().call(lambda: connection.fetch(f"{name}/layout"))
+            with self._connection() as connection:
+                data = self._patience().call(lambda: connection.fetch(f"{name}/manifest"))
+                manifest = Manifest.decode(data, self._answer.image)
+                layout = self._patience().call(lambda: connection.fetch(f"{name}/layout"))
             return manifest, make_plan(manifest, layout)
         except Refused as refusal:
             raise AgentFailure(Step.TARGET, f"The server does not give the image: {refusal}") from refusal
         except ManifestError as error:
             raise AgentFailure(Step.TARGET, f"The server's image is damaged: {error}.") from error
-        finally:
-            connection.close()
 
     def _write(self, plan: Plan, target: Target) -> list[tuple[Piece, bytes]]:
         """Everything, the seal last; returns the seal, for reading it back."""
         progress, began = self._progress, self._host.now()
         self._fetched = plan.fetched
-        fetcher = self._fetcher()
         # The seal is fetched first: a damaged table is found before the old one is gone.
-        seal = [item for piece in plan.seal for item in fetcher.chunks(Batch((piece,)))]
+        with self._fetcher() as fetcher:
+            seal = [item for piece in plan.seal for item in fetcher.chunks(Batch((piece,)))]
         restore.unseal(target)
         restore.lay_down(plan, target, progress, self._fetcher)
         target.flush()
@@ -159,18 +155,16 @@ class Session:
     def _finish(self, request: FinishRequest) -> int:
         if not request.ok:
             self._host.say(f"The job failed at the step {request.step}: {request.reason}")
-        connection = self._connection()
         patience = Patience(JOB_PATIENCE, self._host.now, _sleeper(self._host), self._host.say)
         try:
-            then = patience.call(lambda: connection.finish(request)).then
+            with self._connection() as connection:
+                then = patience.call(lambda: connection.finish(request)).then
         except Refused as refusal:
             self._host.say(f"The server does not take the job's end: {refusal}")
             return REBOOT
         except Unreachable as error:
             self._host.say(f"The job's end could not be told to the server: {error}")
             return REBOOT
-        finally:
-            connection.close()
         if request.ok:
             self._host.say("The job is done.")
         return SHELL if then == "shell" else REBOOT

@@ -12,26 +12,33 @@ REREAD_TRIES = 20  # a scan by the kernel of the partitions that were just writt
 
 
 def finish_table(host: Host, target: Target, manifest: Manifest) -> str:
-    """Make the partition table right for this disk and prove it; returns a sentence about it, or "".
+    """Make the partition table right for this disk and have it read by others; returns a sentence about it, or "".
 
-    Raises AgentFailure when the table does not pass.
+    A table that nobody recognises fails the job (AgentFailure). One that is merely odd was so in the image, and its
+    bytes are proved already: that is told, not judged.
     """
     if not manifest.table.label:
         return ""
-    text = ""
+    sentences = []
     path = str(target.path)
     try:
         if manifest.table.label == "gpt" and target.size > manifest.size:
             # The backup belongs into the last sectors: firmware that finds none there calls the table damaged.
             host.run("sgdisk", "--move-second-header", path)
-            text = "The backup partition table was moved to the end of the larger disk."
-        host.run("sfdisk", "--verify", path)
+            sentences.append("The backup partition table was moved to the end of the larger disk.")
+        host.run("sfdisk", "--dump", path)
     except ToolError as error:
         raise AgentFailure(Step.VERIFY, f"The partition table does not pass: {error}") from error
+    try:
+        clean = "No errors detected" in host.run("sfdisk", "--verify", path)
+    except ToolError:
+        clean = False
+    if not clean:
+        sentences.append("sfdisk --verify finds oddities in the partition table, as it is in the image.")
     for _ in range(REREAD_TRIES):
         try:
             target.reread_table()
             break
         except OSError:
             host.sleep(0.25)
-    return text
+    return " ".join(sentences)

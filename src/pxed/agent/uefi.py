@@ -11,7 +11,6 @@ boot loader is copied there.
 """
 
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,8 +123,8 @@ def _use_fallback(host: Host, target: Target, esp: Partition, loader: str) -> st
             for companion in ("grubx64.efi", "mmx64.efi"):
                 beside = _existing(source.parent, companion)
                 if beside.exists() and source.name.lower().startswith("shim"):
-                    shutil.copyfile(beside, place.parent / companion)
-            shutil.copyfile(source, place)
+                    (place.parent / companion).write_bytes(beside.read_bytes())
+            place.write_bytes(source.read_bytes())
     except (ToolError, OSError) as error:
         return f"Its fallback path {FALLBACK} could not be written either ({error}): start the disk by hand once."
     return f"{loader} was copied to {FALLBACK}, which it starts by itself."

@@ -46,7 +46,7 @@ class Built(msgspec.Struct, frozen=True):
 def build(out_dir: Path | str, progress: Callable[[str], None] = lambda _: None, cache: Path | None = None) -> Built:
     """Build the environment into `out_dir`, whose old files stay in use until the new ones are complete.
 
-    `progress` gets one sentence per step; `cache` keeps downloaded packages (default: `cache` beside `out_dir`).
+    `progress` gets one sentence per step; `cache` keeps what was unpacked (default: `cache` beside `out_dir`).
     Raises OperatorError with a sentence for everything that this host lacks.
     """
     began = time.monotonic()
@@ -61,13 +61,10 @@ def build(out_dir: Path | str, progress: Callable[[str], None] = lambda _: None,
     with tempfile.TemporaryDirectory(prefix="pxed-environment-", dir=place) as scratch:
         work = Path(scratch)
         work.chmod(0o755)  # mmdebstrap in a user namespace has to reach it
-        progress(f"Fetching and unpacking packages of Debian {suite}.")
-        cache = cache or out.parent / "cache" / "packages"
-        firmware = fetch.fetch(suite, sources, cache, work / "packages.tar", progress)
+        progress(f"Asking apt for the packages of Debian {suite}.")
+        packages = fetch.resolve(suite, sources, progress)
         root = work / "root"
-        packages = fetch.unpack(work / "packages.tar", root)
-        fetch.forget_old(cache, packages)
-        (work / "packages.tar").unlink()
+        fetch.unpack(fetch.fetch(packages, cache or out.parent / "cache", progress), root)
         python = host.suite_python(root)
         tree = Tree(root)
         kernel = _take_kernel(tree, work / "vmlinuz")
@@ -86,11 +83,11 @@ def build(out_dir: Path | str, progress: Callable[[str], None] = lambda _: None,
             suite=suite,
             kernel=tree.kernel,
             signed=is_signed(kernel),
-            firmware=firmware,
+            firmware=packages.firmware,
             python=python,
             pxed=version,
             modules=len(modules),
-            packages=tuple(packages),
+            packages=packages.names,
             sha256={name: hashlib.sha256((work / name).read_bytes()).hexdigest() for name in FILES},
             bytes={name: (work / name).stat().st_size for name in FILES},
             epoch=epoch,

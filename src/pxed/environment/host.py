@@ -11,14 +11,13 @@ from msgspec import Struct
 
 from pxed.errors import OperatorError
 
-__all__ = ["Source", "missing_tools", "release", "run", "sources", "suite_python"]
+__all__ = ["Source", "missing_tools", "release", "run", "run_failed", "sources", "suite_python"]
 
 # Program -> the Debian package that has it.
 TOOLS = {
     "mmdebstrap": "mmdebstrap",
     "mksquashfs": "squashfs-tools",
     "cpio": "cpio",
-    "tar": "tar",
 }
 
 
@@ -33,14 +32,24 @@ class Source(Struct, frozen=True, order=True):
         return f"deb {self.uri} {self.suite} {' '.join(components)}"
 
 
-def run(command: list[str], *, input: bytes | None = None, env: dict[str, str] | None = None) -> bytes:
-    """Run a tool and return what it printed. Raises OperatorError with the tool's last words when it fails."""
+def run(
+    command: list[str], *, input: bytes | None = None, env: dict[str, str] | None = None, stderr: bool = False
+) -> bytes:
+    """Run a tool and return what it printed (with `stderr`: what it said there).
+
+    Raises OperatorError with the tool's last words when it fails.
+    """
     environment = {**os.environ, "LC_ALL": "C.UTF-8", **(env or {})}
     done = subprocess.run(command, input=input, env=environment, capture_output=True)
     if done.returncode:
-        words = done.stderr.decode(errors="replace").strip().splitlines()[-8:]
-        raise OperatorError(f"{command[0]} failed (exit code {done.returncode}):\n  " + "\n  ".join(words))
-    return done.stdout
+        raise run_failed(command[0], done.returncode, done.stderr)
+    return done.stderr if stderr else done.stdout
+
+
+def run_failed(program: str, code: int, errors: bytes) -> OperatorError:
+    """The error for a tool that failed."""
+    words = errors.decode(errors="replace").strip().splitlines()[-8:]
+    return OperatorError(f"{program} failed (exit code {code}):\n  " + "\n  ".join(words))
 
 
 def missing_tools(which: Callable[[str], str | None] = shutil.which) -> list[str]:
