@@ -1,5 +1,7 @@
 """Would the clients take our replies? The rules by which EDK2, iPXE and shim read an offer, applied to all we send."""
 
+from urllib.parse import urlsplit
+
 import pytest
 from msgspec.structs import replace
 
@@ -8,12 +10,13 @@ from pxed.types import Check
 from pxed.wire import dhcp, pxe
 from support import boot_clients as firmware
 from support.boot_clients import REQUEST
-from support.decisions import CLIENT, HOLD, SITE, US, WORK, direct, reply
+from support.decisions import CLIENT, HOLD, NO_WORK, SITE, US, WORK, direct, reply
 
 UEFI = (6, 7, 9, 10, 11)
 HTTP = (15, 16, 18, 19)
 QUIRK_B = replace(SITE, quirks=(Quirk("all", Vendor43.DIRECT, "direct for everybody"),))
 MARKED = replace(SITE, mtftp_machines=frozenset({"52:54:00:12:34:56"}))
+LOCAL = replace(SITE, no_work="local")
 SITES = {"default": SITE, "direct": QUIRK_B, "MTFTP": MARKED}
 
 
@@ -61,6 +64,26 @@ def test_edk2_takes_the_answer_on_4011(arch: int) -> None:
     sent = reply(firmware.pxe(REQUEST, arch, ciaddr=CLIENT), direct())
     packet = decoded(sent.payload)
     assert (packet.options[53], packet.options[67], sent.source_address) == (b"\5", packet.file, US)
+
+
+@pytest.mark.parametrize("arch", UEFI)
+def test_edk2_without_work_ends_pxe_at_once(arch: int) -> None:
+    """A menu whose prompt does not wait and whose first entry is of type 0. Tag 6 bit 3 would make it load a file."""
+    packet = decoded(reply(firmware.pxe(arch=arch), check=NO_WORK, site=LOCAL).payload)
+    assert edk2_kind(packet) == "pxe10"
+    tags = pxe.parse(packet.options[43]) or {}
+    prompt, entries = pxe.parse_prompt(tags[10]), pxe.parse_menu(tags[9])
+    assert prompt is not None and prompt[0] == 0
+    assert entries is not None and entries[0].type == 0
+    assert not loads_at_once(packet) and not tags[6][0] & 8 and not packet.file and 67 not in packet.options
+
+
+@pytest.mark.parametrize("arch", HTTP)
+def test_edk2_http_boot_without_work_takes_the_offer_and_refuses_its_uri(arch: int) -> None:
+    packet = decoded(reply(firmware.http(arch=arch), check=NO_WORK, site=LOCAL).payload)
+    assert edk2_kind(packet) == "http"
+    uri = urlsplit(packet.options[67].decode())
+    assert (uri.scheme, uri.hostname) == ("local", US)
 
 
 @pytest.mark.parametrize("arch", HTTP)

@@ -159,10 +159,45 @@ def test_http_client_gets_no_option_43_and_its_uri_is_quoted() -> None:
     )
 
 
-def test_no_work_is_silence_for_uefi_even_where_policy_is_local() -> None:
-    assert dropped(firmware.pxe(arch=7), check=NO_WORK, site=LOCAL) == "no-work"
-    assert dropped(firmware.http(), check=NO_WORK, site=LOCAL) == "no-work"
-    assert dropped(firmware.pxe(REQUEST, 7, ciaddr=CLIENT), direct(), check=NO_WORK, site=LOCAL) == "no-work"
+LOCAL_MENU = (
+    b"\6\1\3"  # no broadcast, no multicast discovery
+    b"\x09\x17\0\0\x14Boot from local disk"  # one item of type 0
+    b"\x0a\x15\0Boot from local disk"  # timeout 0: taken at once
+    b"\xff"
+)
+
+
+@pytest.mark.parametrize(("arch", "name"), [(6, "IA32"), (7, "x64"), (9, "x64 (EBC)"), (11, "ARM64")])
+def test_edk2_without_work_is_told_to_boot_its_disk_by_a_menu(arch: int, name: str) -> None:
+    """EDK2: an offer with tags 6, 9 and 10; timeout 0 takes the first entry, type 0 ends PXE. No file: none loaded."""
+    sent = reply(firmware.pxe(arch=arch), check=NO_WORK, site=LOCAL)
+    assert sent.payload == wanted(OFFER, vendor=LOCAL_MENU, siaddr="0.0.0.0")
+    assert (sent.destination, sent.source_port) == (EVERYBODY, 67)
+    assert sent.event == ("no-work", f"UEFI {name} PXE: told to boot its local disk (no job for this machine)")
+
+
+@pytest.mark.parametrize(("port", "uri"), [(80, b"local://10.78.0.1/"), (8080, b"local://10.78.0.1:8080/")])
+def test_edk2_http_boot_without_work_gets_a_uri_that_it_refuses(port: int, uri: bytes) -> None:
+    """EDK2 checks the scheme before it opens a connection; the host must be an address, or it asks DNS first."""
+    sent = reply(firmware.http(), check=NO_WORK, site=replace(LOCAL, http_port=port))
+    assert sent.payload == wanted(OFFER, uri, client_class=b"HTTPClient", siaddr="0.0.0.0")
+    assert sent.event == ("no-work", "UEFI x64 HTTP: told to boot its local disk (no job for this machine)")
+
+
+@pytest.mark.parametrize("arch", [1, 12, 14, 21, 22, 41, 99])
+def test_no_work_is_silence_for_pxe_clients_whose_menu_is_unknown(arch: int) -> None:
+    assert dropped(firmware.pxe(arch=arch), check=NO_WORK, site=LOCAL) == "no-work"
+
+
+@pytest.mark.parametrize("arch", [7, 20, 23, 24, 99])
+def test_no_work_is_silence_for_http_clients_that_are_no_edk2(arch: int) -> None:
+    assert dropped(firmware.http(arch=arch), check=NO_WORK, site=LOCAL) == "no-work"
+
+
+@pytest.mark.parametrize("data", [firmware.pxe(arch=7), firmware.http()], ids=["PXE", "HTTP"])
+def test_no_work_is_silence_where_a_quirk_says_that_it_must_be(data: bytes) -> None:
+    row = Quirk("our laptops", Vendor43.NONE, "their menu waits for a key", ouis=("52:54:00",), local_boot=False)
+    assert dropped(data, check=NO_WORK, site=replace(LOCAL, quirks=(row,))) == "no-work"
 
 
 # -- BIOS ROMs ---------------------------------------------------------------------------------------------------------
@@ -189,14 +224,8 @@ def test_guid_of_foreign_length_is_echoed_byte_for_byte() -> None:
 
 
 def test_no_work_local_is_a_menu_that_boots_the_disk_at_once() -> None:
-    menu = (
-        b"\6\1\3"  # no broadcast, no multicast discovery
-        b"\x09\x17\0\0\x14Boot from local disk"  # one item of type 0
-        b"\x0a\x15\0Boot from local disk"  # timeout 0: taken at once
-        b"\xff"
-    )
     sent = reply(firmware.pxe(arch=0), check=NO_WORK, site=LOCAL)
-    assert sent.payload == wanted(OFFER, vendor=menu, siaddr="0.0.0.0")
+    assert sent.payload == wanted(OFFER, vendor=LOCAL_MENU, siaddr="0.0.0.0")
     assert sent.destination == EVERYBODY
     assert sent.event == ("no-work", "BIOS PXE: told to boot its local disk (no job for this machine)")
 
@@ -205,8 +234,9 @@ def test_no_work_local_lets_ipxe_ask_the_check() -> None:
     assert reply(firmware.ipxe(), check=NO_WORK, site=LOCAL).payload == wanted(OFFER, SCRIPT, vendor=DIRECT)
 
 
-def test_no_work_local_on_4011_is_silence() -> None:
-    data = firmware.pxe(REQUEST, 0, ciaddr=CLIENT)
+@pytest.mark.parametrize("arch", [0, 7])
+def test_no_work_local_on_4011_is_silence(arch: int) -> None:
+    data = firmware.pxe(REQUEST, arch, ciaddr=CLIENT)
     assert dropped(data, direct(), check=NO_WORK, site=LOCAL) == "no-work"
 
 

@@ -72,6 +72,16 @@ def test_no_work_local_boots_the_disk_at_once(site: Site, firmware: str) -> None
     machine.power_on()
     site.own_system(machine)
     assert not any(kind == "environment" for kind, _ in site.timeline(machine))
+    if firmware == "uefi":
+        # One DISCOVER of each of its two boot options: it would have asked four times before giving up by itself.
+        assert [text for kind, text in site.timeline(machine) if kind == "no-work"] == [
+            f"UEFI x64 {option}: told to boot its local disk (No job waits for this machine.)"
+            for option in ("PXE", "HTTP")
+        ]
+        counters = site.server.counters()
+        assert counters["dhcp.replies"] == 2
+        assert "dhcp.drop:no-work" not in counters
+        assert counters["tftp.requests"] == counters["http.requests"] == counters["http.connections"] == 0
 
 
 @pytest.mark.pxed_config('[transaction]\nunknown_machines = "hold"\n')

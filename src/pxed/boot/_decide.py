@@ -26,12 +26,34 @@ _RASPBERRY_PI = pxe.build(
     | pxe.menu([pxe.MenuEntry(BootServerType.LOCAL, "Raspberry Pi Boot")])
     | pxe.prompt(0, "PXE")
 )
-# A menu of one entry of type 0, taken at once: the ROM gives up and the BIOS boots its next device.
+# A menu of one entry of type 0, taken at once: the client gives up and the firmware boots its next device. EDK2 does
+# so since 2017 (PXE-E21); before, it ignored every offer with a menu, which is as good as silence.
 _LOCAL_MENU = pxe.build(
     pxe.discovery(Discovery.NO_BROADCAST | Discovery.NO_MULTICAST)
     | pxe.menu([pxe.MenuEntry(BootServerType.LOCAL, "Boot from local disk")])
     | pxe.prompt(0, "Boot from local disk")
 )
+_MENU_ARCHS = {
+    ArchType.BIOS,
+    ArchType.EFI_IA32,
+    ArchType.EFI_X64,
+    ArchType.EFI_BC,
+    ArchType.EFI_ARM32,
+    ArchType.EFI_ARM64,
+    ArchType.EFI_RISCV64,
+}
+# HTTP boot has no menu and no word for "boot something else": what comes nearest is a URI that the firmware refuses.
+# EDK2 takes the offer, loads "http" and "https" only, and boots its next device ("Invalid URI address").
+# An older one that did not look at the scheme would ask our own port, which has nothing there, and fail as quickly.
+_LOCAL_SCHEME = "local"
+_REFUSING_ARCHS = {
+    ArchType.HTTP_IA32,
+    ArchType.HTTP_X64,
+    ArchType.HTTP_BC,
+    ArchType.HTTP_ARM32,
+    ArchType.HTTP_ARM64,
+    ArchType.HTTP_RISCV64,
+}
 _VENDOR = {Vendor43.NONE: b"", Vendor43.DIRECT: _DIRECT, Vendor43.RASPBERRY_PI: _RASPBERRY_PI}
 
 
@@ -124,15 +146,20 @@ def _select(facts: Facts, check: Check, site: Site) -> _Boot | Drop:
 def _no_work(facts: Facts, check: Check, site: Site, quirk: Quirk) -> _Boot | Drop:
     """Nothing to do: silence, or the quickest way to the local disk that this client understands.
 
-    UEFI firmware has none but silence. iPXE asks the check itself, whose answer then says "local disk".
+    iPXE asks the check itself, whose answer then says "local disk". Firmware needs no second packet: whoever asks on
+    4011 after our answer to its DISCOVER did not understand it, and gets silence.
     """
     if site.no_work == "silent":
         return Drop("no-work", check.reason)
     if facts.is_ipxe:
         return _script(facts, site, quirk)
-    plain_bios = facts.arch == ArchType.BIOS and quirk.vendor43 == Vendor43.DIRECT and not facts.is_http_client
-    if plain_bios and facts.message == MessageType.DISCOVER:
-        text = f"{facts.kind}: told to boot its local disk ({check.reason})"
+    if facts.message != MessageType.DISCOVER or not quirk.local_boot:
+        return Drop("no-work", check.reason)
+    text = f"{facts.kind}: told to boot its local disk ({check.reason})"
+    if facts.is_http_client and facts.arch in _REFUSING_ARCHS:
+        _, _, rest = site.http_url(facts.received.server_address, "").partition(":")
+        return _Boot(text, f"{_LOCAL_SCHEME}:{rest}", kind="no-work", next_server=False)
+    if not facts.is_http_client and facts.arch in _MENU_ARCHS:
         return _Boot(text, vendor=_LOCAL_MENU, kind="no-work", next_server=False)
     return Drop("no-work", check.reason)
 

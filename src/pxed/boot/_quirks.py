@@ -1,6 +1,7 @@
-"""Which form of option 43 a client gets: a table of what real firmware needs.
+"""Which form of option 43 a client gets, and whether it may be told to boot its disk.
 
-The first row that matches counts. A site's own rows come before these, so any machine can be overridden.
+A table of what real firmware needs. The first row that matches counts. A site's own rows come before these, so any
+machine can be overridden.
 """
 
 from enum import StrEnum
@@ -32,6 +33,7 @@ class Quirk(Struct, frozen=True):
     class_prefix: bytes | None = None  # beginning of option 60
     ipxe: bool | None = None
     arch_is: int | None = None  # what the client really is, when its option 93 is wrong
+    local_boot: bool = True  # False = without work it gets silence, even where others are told to boot their disk
 
     def matches(self, facts: Facts) -> bool:
         """Does this row speak of that client?"""
@@ -55,10 +57,11 @@ QUIRKS: tuple[Quirk, ...] = (
     Quirk(
         name="Raspberry Pi ROM",
         vendor43=Vendor43.RASPBERRY_PI,
-        why="reports architecture 0, and takes only an offer whose menu says 'Raspberry Pi Boot'",
+        why="reports architecture 0, takes only an offer whose menu says 'Raspberry Pi Boot', and boots from it",
         archs=(ArchType.BIOS, ArchType.RASPBERRY_PI),
         ouis=_RASPBERRY_PI_OUIS,
         arch_is=ArchType.RASPBERRY_PI,
+        local_boot=False,
     ),
     Quirk(
         name="BIOS PXE",
