@@ -203,8 +203,11 @@ def test_other_ports_are_in_the_urls(tmp_path: Path) -> None:
 
 def test_work(house: House) -> None:
     house.build_environment()
-    for via, base in (("http", f"http://{SERVER}"), ("tftp", f"tftp://{SERVER}")):
-        script = house.text(CHECK, via)
+    for via, base, name in (
+        ("http", f"http://{SERVER}", CHECK),
+        ("tftp", f"tftp://{SERVER}", CHECK.replace("%20", " ")),
+    ):
+        script = house.text(name, via)
         assert script.startswith("#!ipxe\n")
         assert f"kernel {base}/pxed/environment/vmlinuz pxed.server=http://{SERVER} pxed.token={TOKEN} " in script
         assert f"initrd --name initramfs.cpio.zst {base}/pxed/environment/initramfs.cpio.zst" in script
@@ -212,13 +215,21 @@ def test_work(house: House) -> None:
         assert " console=ttyS0 " in script
         assert " quiet" in script
         assert "pxed.debug" not in script
-    identity, _ = house.machines.sightings[0]
-    assert identity == Identity(MAC, UUID, "S 1", "Acme", "Box")
+    assert [identity for identity, _ in house.machines.sightings] == [Identity(MAC, UUID, "S 1", "Acme", "Box")] * 2
     event = house.machines.events[0]
     assert (event.kind, event.mac, event.machine_id, event.job_id) == ("check", MAC, 1, 7)
     assert event.text == "Job 7 restores demo here. Gets the imaging environment."
     assert house.data("pxed/environment/vmlinuz") == b"kernel"
     assert house.data("/pxed/environment/initramfs.cpio.zst", "tftp") == b"initramfs"
+
+
+def test_a_checks_fields_are_percent_decoded_over_http_and_not_over_tftp(house: House) -> None:
+    """iPXE decodes the name before it asks TFTP for it: a '%' that is there then belongs to the serial number."""
+    mac = CHECK.split("/")[2]
+    house.text(f"/pxed/check/{mac}/serial-50%2541%20x/mfr-A%2FB", "http")
+    house.text(f"pxed/check/{mac}/serial-50%41 x/mfr-A/B", "tftp")
+    said = [identity for identity, _ in house.machines.sightings]
+    assert said == [Identity(MAC, serial="50%41 x", manufacturer="A/B")] * 2
 
 
 def test_debug_is_passed_on(house: House) -> None:

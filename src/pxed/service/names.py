@@ -128,7 +128,7 @@ class Names:
 
     def _check(self, name: str, via: Via, peer: str, local: str, probe: bool) -> Content:
         """The preboot client asks whether there is work for it: the answer is a script."""
-        raw = scripts.parse_check_name(name)
+        raw = scripts.parse_check_name(name, encoded=via == "http")
         identity = clean(raw) if raw is not None else Identity()
         if not identity.mac:
             self._log.info("check without a usable MAC", name=name[:200], peer=peer, via=via)
