@@ -9,9 +9,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from select import select
 
 import pytest
 
+from pxed.wire import dhcp
 from pxed.wire.iana import MessageType, OptionCode
 from support.firmware import Answer, Firmware
 from support.netns import Daemon, Namespace, Net
@@ -284,3 +286,25 @@ def test_a_bridge_put_over_the_interface_of_a_running_server(net: Net, stack: Ex
     client.address("eth0", "10.1.0.50/24")
     machine.send(machine.packet(MessageType.REQUEST, ciaddr="10.1.0.50"), ("10.1.0.1", 4011))
     assert [answer.message for answer in machine.answers(1)] == [MessageType.ACK], "one offer per request"
+
+
+@pytest.mark.parametrize("same_host", [False, True])
+def test_500_machines_ask_at_the_same_moment(net: Net, stack: ExitStack, same_host: bool) -> None:
+    """All are answered though none asks twice: after a power failure ROMs that miss their offer do not boot."""
+    server, client = lan(net, "server", "client")
+    server.address("eth0", "10.1.0.1/24")
+    pxed(server, "10.1.0.1", same_host=same_host)
+    machine = rom(stack, client)
+    machines = range(0xA0000000, 0xA0000000 + 500)
+    for machine.xid in machines:
+        machine.mac = b"\x52\x54" + machine.xid.to_bytes(4, "big")
+        machine.send(machine.packet(MessageType.DISCOVER))
+
+    answered = set()
+    while len(answered) < 500 and select([machine.sock], [], [], 60)[0]:
+        packet = dhcp.decode(machine.sock.recv(4096))
+        assert isinstance(packet, dhcp.Packet)
+        if packet.op == 2:  # the other ROMs' broadcasts come round the switch
+            assert packet.chaddr == b"\x52\x54" + packet.xid.to_bytes(4, "big")
+            answered.add(packet.xid)
+    assert answered == set(machines)

@@ -8,6 +8,7 @@ from pxed.wire import dhcp
 from pxed.wire.iana import MessageType, OptionCode
 
 _SO_BINDTODEVICE = 25
+_SO_RCVBUFFORCE = 33
 _PATIENCE = 60.0
 
 
@@ -44,6 +45,7 @@ class Firmware:
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         self.sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, interface.encode())
+        self.sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 8 << 20)
         self.sock.bind(("0.0.0.0", port))
 
     def close(self) -> None:

@@ -13,11 +13,11 @@ Nothing has a name outside, so nothing can be left behind, and tests can run sid
 
 import json
 import os
+import queue
 import signal
 import subprocess
 import threading
 from contextlib import ExitStack
-from select import select
 from types import TracebackType
 from typing import Any
 
@@ -26,26 +26,35 @@ _PATIENCE = 60.0
 
 
 class Daemon:
-    """A process, and what it says on standard output and standard error."""
+    """A process, and what it says on standard output and standard error.
+
+    A thread reads it all the time: a daemon whose pipe is full would stand still.
+    """
 
     def __init__(self, command: list[str]) -> None:
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        self._unread = ""
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.said = ""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                self._lines.put(line)
+        self._lines.put("")
 
     def line(self) -> str:
         """The next line; AssertionError with all that was said when none comes."""
-        while "\n" not in self._unread:
-            assert self._process.stdout is not None
-            fd = self._process.stdout.fileno()
-            assert select([fd], [], [], _PATIENCE)[0], f"nothing more was said after: {self.said}"
-            data = os.read(fd, 65536).decode(errors="replace")
-            assert data, f"the process ended: {self.said}"
-            self._unread += data
-            self.said += data
-        line, _, self._unread = self._unread.partition("\n")
+        try:
+            line = self._lines.get(timeout=_PATIENCE)
+        except queue.Empty:
+            raise AssertionError(f"nothing more was said after: {self.said}") from None
+        assert line, f"the process ended: {self.said}"
+        self.said += line
         return line
 
     def wait_for(self, text: str) -> str:
@@ -57,6 +66,7 @@ class Daemon:
     def stop(self) -> None:
         """End it: SIGTERM, then SIGKILL."""
         _end(self._process)
+        self._reader.join(_PATIENCE)
 
 
 def _end(process: "subprocess.Popen[Any]") -> None:
@@ -67,8 +77,6 @@ def _end(process: "subprocess.Popen[Any]") -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
 
 
 class Namespace:
