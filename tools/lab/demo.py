@@ -259,8 +259,12 @@ def main() -> int:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything made here is taken down
     console = Console()
-    with _directory(options.keep) as directory:
-        return 0 if _run(console, directory) else 1
+    try:
+        with _directory(options.keep) as directory:
+            return 0 if _run(console, directory) else 1
+    except (RuntimeError, subprocess.CalledProcessError) as error:  # a command's own words say what is wrong
+        console.print(f"tools/demo: {error}", markup=False, style="red")
+        return 1
 
 
 if __name__ == "__main__":
