@@ -145,6 +145,7 @@ class BootHttp:
                 return
             except OSError as error:  # out of descriptors or memory
                 self._log.warning("cannot accept HTTP connections for a moment", error=error.strerror)
+                self._count("accept-errors")
                 self._pause_accepting()
                 self._loop.call_later(_ACCEPT_PAUSE, self._resume_accepting)
                 return
@@ -181,11 +182,14 @@ class BootHttp:
         self._connections.discard(connection)
         self.statistics["bytes"] += connection.body_bytes
         if reason:
-            self.statistics[reason] = self.statistics.get(reason, 0) + 1
+            self._count(reason)
         if not self._connections and self._drained is not None:
             self._drained.set()
         if self._listeners and len(self._connections) < self._limits.connections:
             self._resume_accepting()
+
+    def _count(self, what: str) -> None:
+        self.statistics[what] = self.statistics.get(what, 0) + 1
 
     def _sweep(self) -> None:
         """Give up connections whose deadline passed. One timer for all: thousands of timers would cost more."""
