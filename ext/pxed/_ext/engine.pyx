@@ -66,6 +66,7 @@ cdef uint64_t STUCK = 20_000_000
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class Engine:
     """One native thread that serves TFTP. `seed` keys its hash table: random in production.
 

@@ -22,7 +22,7 @@ Transfers that ended are freed by the next `fill`, as slices of their blobs may 
 
 from pxed._ext.tftp_events import OUTCOME_NAMES
 
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, realloc
 
 from pxed._ext.blob cimport pxed_blob_ref, pxed_blob_unref
 from pxed._ext.linux_net cimport (
@@ -108,6 +108,7 @@ cdef uint64_t _hash_bytes(const uint8_t *data, size_t size) noexcept nogil:
 
 
 @cython.final
+@cython.no_gc
 cdef class TftpSender(Sender):
     """The sender, as an engine drives it; `tftp_virtual` drives one from Python.
 
@@ -238,16 +239,17 @@ cdef class TftpSender(Sender):
         cdef size_t size = (self.bucket_mask + 1) * 2
         cdef Transfer **fresh
         cdef Transfer *t
+        cdef uint32_t *numbers
         cdef size_t i, at
         if self.free_count == 0:
             fresh = <Transfer **>realloc(self.slots, slots * sizeof(Transfer *))
             if fresh is NULL:
                 return False
             self.slots = fresh
-            free(self.free_slots)
-            self.free_slots = <uint32_t *>malloc(slots * sizeof(uint32_t))
-            if self.free_slots is NULL:
+            numbers = <uint32_t *>realloc(self.free_slots, slots * sizeof(uint32_t))
+            if numbers is NULL:
                 return False
+            self.free_slots = numbers
             for i in range(self.slot_count, slots):
                 self.slots[i] = NULL
                 self.free_slots[self.free_count] = <uint32_t>(slots - 1 - self.free_count)

@@ -18,6 +18,7 @@ cdef uint64_t _now(double seconds) noexcept nogil:
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class VirtualTftp:
     """Times are seconds, peers are (address, port). `seed` and `limit` as for the sender."""
 

@@ -7,6 +7,7 @@ content of a file from the next (device, inode, time of change, size), so a repl
 import asyncio
 import errno
 import os
+import time
 from collections import OrderedDict
 
 from pxed._ext.blob import Blob
@@ -17,6 +18,9 @@ __all__ = ["BlobCache"]
 CACHE_BYTES = 512 << 20
 # A copy takes memory. What is larger (disk images, ISOs) belongs on boot HTTP, which sends from the file.
 LARGEST_FILE = 2 << 30
+
+# Time stamps are as coarse as 2 s (FAT): a file changed within that time of its reading may change again unseen.
+RACY_SECONDS = 2
 
 _Key = tuple[int, int, int, int, bool]
 
@@ -55,7 +59,8 @@ class BlobCache:
             os.close(fd)
             del self._loading[key]
         # A file that was written meanwhile is served as read this once, as any server would, and not kept.
-        if (after.st_mtime_ns, after.st_size) == key[2:4]:
+        unchanged = (after.st_mtime_ns, after.st_size) == key[2:4]
+        if unchanged and abs(time.time_ns() - after.st_mtime_ns) > RACY_SECONDS * 10**9:
             self._keep(key, blob)
         return blob
 
@@ -69,7 +74,7 @@ class BlobCache:
             self._bytes -= len(oldest)
 
     def statistics(self) -> dict[str, int]:
-        """Gauges: blobs and bytes kept, reads under way."""
+        """Gauges: files kept and their bytes, reads under way."""
         return {"cached": len(self._blobs), "cached_bytes": self._bytes, "loading": len(self._loading)}
 
 

@@ -1,0 +1,142 @@
+"""The cache of files: read once, kept while they are the same, thrown out oldest first."""
+
+import asyncio
+import errno
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from pxed._ext.blob import Blob
+from pxed.service import blobs
+from pxed.service.blobs import BlobCache
+
+
+class Files:
+    """Files of a directory, opened for the cache as the service opens them."""
+
+    def __init__(self, root: Path, cache: BlobCache) -> None:
+        self.root, self.cache = root, cache
+
+    def write(self, name: str, data: bytes, *, age: float = 3600) -> None:
+        (self.root / name).write_bytes(data)
+        self.touch(name, age)
+
+    def touch(self, name: str, age: float) -> None:
+        os.utime(self.root / name, (time.time() - age, time.time() - age))
+
+    async def load(self, name: str, *, netascii: bool = False) -> Blob:
+        with (self.root / name).open("rb") as file:
+            return await self.cache.load(file.fileno(), netascii=netascii)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path, BlobCache(1000))
+
+
+def test_the_same_file_is_the_same_blob(files: Files) -> None:
+    async def go() -> None:
+        files.write("a", b"text\n")
+        first = await files.load("a")
+        assert await files.load("a") is first
+        converted = await files.load("a", netascii=True)
+        assert bytes(converted) == b"text\r\n"  # type: ignore[call-overload]
+        assert files.cache.statistics() == {"cached": 2, "cached_bytes": 11, "loading": 0}
+
+    asyncio.run(go())
+
+
+def test_requests_at_the_same_time_share_one_read(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = []
+    copy = blobs._copy
+
+    def counted(fd: int, *, netascii: bool) -> Blob:
+        reads.append(fd)
+        return copy(fd, netascii=netascii)
+
+    monkeypatch.setattr(blobs, "_copy", counted)
+
+    async def go() -> None:
+        files.write("a", b"x")
+        found = await asyncio.gather(*(files.load("a") for _ in range(50)))
+        assert len(set(map(id, found))) == 1
+        assert len(reads) == 1
+
+    asyncio.run(go())
+
+
+def test_who_goes_away_does_not_take_the_read_along(files: Files) -> None:
+    async def go() -> None:
+        files.write("a", b"x")
+        first, second = asyncio.create_task(files.load("a")), asyncio.create_task(files.load("a"))
+        await asyncio.sleep(0)
+        first.cancel()
+        assert bytes(await second) == b"x"  # type: ignore[call-overload]
+        assert files.cache.statistics()["loading"] == 0
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("change", ["content", "replacement"])
+def test_a_changed_file_is_read_again(files: Files, change: str) -> None:
+    async def go() -> None:
+        files.write("a", b"old")
+        await files.load("a")
+        if change == "content":
+            files.write("a", b"new", age=1800)
+        else:
+            files.write("b", b"new")
+            (files.root / "b").replace(files.root / "a")
+        assert bytes(await files.load("a")) == b"new"  # type: ignore[call-overload]
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize(("age", "kept"), [(0, 0), (3600, 1), (-3600, 1)])
+def test_a_file_of_this_very_moment_is_not_kept(files: Files, age: float, kept: int) -> None:
+    """It may be written again within the same tick of the file system's clock."""
+
+    async def go() -> None:
+        files.write("a", b"x", age=age)
+        await files.load("a")
+        assert files.cache.statistics()["cached"] == kept
+
+    asyncio.run(go())
+
+
+def test_least_recently_used_goes_first(files: Files) -> None:
+    async def go() -> None:
+        for name in "abc":
+            files.write(name, b"x" * 400)
+        first = await files.load("a")
+        second = await files.load("b")
+        assert await files.load("a") is first
+        await files.load("c")  # one has to go: b
+        assert files.cache.statistics()["cached_bytes"] == 800
+        assert await files.load("a") is first
+        assert await files.load("b") is not second
+
+    asyncio.run(go())
+
+
+def test_larger_than_the_cache_is_served_and_not_kept(files: Files) -> None:
+    async def go() -> None:
+        files.write("a", b"x" * 1001)
+        assert len(await files.load("a")) == 1001
+        assert files.cache.statistics()["cached"] == 0
+
+    asyncio.run(go())
+
+
+def test_too_large_is_told(files: Files) -> None:
+    async def go() -> None:
+        with (files.root / "a").open("wb") as file:
+            file.truncate(blobs.LARGEST_FILE + 1)
+        with pytest.raises(OSError, match="HTTP") as caught:
+            await files.load("a")
+        assert caught.value.errno == errno.EFBIG
+        assert files.cache.statistics()["loading"] == 0
+
+    asyncio.run(go())
