@@ -1,0 +1,86 @@
+"""Memory that C code holds, watched in fresh processes: what was freed is used again, over and over."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+# 300 bytes for each of the 20,000 transfers or blobs of a round would be 6 MB.
+ALLOWED_GROWTH = 2 << 20
+
+ROUNDS = {
+    "transfers": """
+        from pxed._ext.blob import Blob
+        from pxed._ext.tftp_virtual import VirtualTftp
+        server, blob = VirtualTftp(), Blob(b"x" * 1000)
+        def work():
+            for start in range(0, 20_000, 2_000):
+                peers = [(f"10.0.{i // 250}.{i % 250}", 2070) for i in range(2_000)]
+                for peer in peers:
+                    server.receive(b"\\0\\1f\\0octet\\0tsize\\0000\\0", peer, start)
+                for i, request in enumerate(server.events()):
+                    if i % 5:
+                        server.send(request.id, blob, start)
+                    else:
+                        server.refuse(request.id, 1, "no", start)
+                server.drain(start)
+                for peer in peers[::2]:
+                    server.receive(b"\\0\\4\\0\\0", peer, start + 0.001)
+                server.drain(start + 0.001)
+                for peer in peers:
+                    server.receive(b"\\0\\5\\0\\0closed\\0", peer, start + 0.002)
+                server.drain(start + 0.002)
+                server.events()
+            assert server.statistics()["running"] == 0
+    """,
+    "blobs": """
+        from pxed._ext.blob import Blob
+        def work():
+            for i in range(20_000):
+                Blob(b"x" * 300).netascii()
+            for i in range(200):
+                Blob(bytes(100_000)).netascii()
+    """,
+    "servers": """
+        from pxed._ext.blob import Blob
+        from pxed._ext.engine import Engine
+        from pxed._ext.tftp_virtual import VirtualTftp
+        def work():
+            for i in range(20):
+                server = VirtualTftp()
+                for port in range(1, 100):
+                    server.receive(b"\\0\\1f\\0octet\\0", ("10.0.0.1", port), 0)
+                for request in server.events()[::2]:
+                    server.send(request.id, Blob(b"x" * 3000), 0)
+                engine = Engine()
+                engine.bind([("127.0.0.1", 0)])
+                engine.start()
+                engine.stop()
+    """,
+}
+
+FRAME = """
+{work}
+import gc, os
+def resident():
+    gc.collect()
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+work(); work()
+before = resident()
+for _ in range(5):
+    work()
+print(resident() - before)
+"""
+
+
+@pytest.mark.parametrize("name", ROUNDS)
+def test_memory_does_not_grow(name: str) -> None:
+    script = FRAME.format(work=textwrap.dedent(ROUNDS[name]))
+    # The address sanitizer keeps what was freed for a while, 256 MB of it unless told otherwise.
+    environment = {**os.environ, "ASAN_OPTIONS": f"{os.environ.get('ASAN_OPTIONS', '')}:quarantine_size_mb=1"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < ALLOWED_GROWTH
