@@ -90,7 +90,8 @@ class Progress:
             while now - self._samples[0][0] > RATE_WINDOW and len(self._samples) > 2:
                 self._samples.popleft()
             began, before = self._samples[0]
-            rate = (done - before) / (now - began) if now > began else 0.0
+            moving = self.step == Step.RESTORE and now > began
+            rate = (done - before) / (now - began) if moving else 0.0
             percent = 100.0 * done / self._total if self._total else 0.0
         return Report(step or self.step, round(percent, 1), done, self._total, round(rate), message)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from pxed.environment import contents
 from pxed.environment.fetch import kernel_module
 from pxed.environment.host import run
-from pxed.errors import OperatorError
+from pxed.errors import InternalError, OperatorError
 
 __all__ = ["Tree"]
 
@@ -175,7 +175,10 @@ class Tree:
         text = run([*loader, "--list", str(path)]).decode()
         if missing := re.findall(r"(\S+) => not found", text):
             raise OperatorError(f"{path.relative_to(self.root)} lacks {', '.join(missing)}: a package is not listed.")
-        return [Path(found) for found in re.findall(r"=> (/\S+)", text) if found.startswith(str(self.root))]
+        found = [Path(place) for place in re.findall(r"=> (/.+) \(0x[0-9a-f]+\)$", text, re.M)]
+        if strangers := [place for place in found if self.root not in place.parents]:
+            raise InternalError(f"{path.relative_to(self.root)} was linked with {strangers[0]} of the building host.")
+        return found
 
 
 def _below_kernel(patterns: tuple[str, ...]) -> tuple[str, ...]:
