@@ -235,8 +235,8 @@ class Store:
         """Set the data size of an image, or of all, from its chunks. `db` is the transaction that it is part of."""
         db.execute(
             "UPDATE image SET data_size = (SELECT coalesce(sum(stored), 0) FROM image_chunk i "
-            "JOIN chunk c ON c.id = i.chunk WHERE i.image = number) WHERE ?1 IS NULL OR number = ?1",
-            (image,),
+            "JOIN chunk c ON c.id = i.chunk WHERE i.image = number) WHERE :image IS NULL OR number = :image",
+            {"image": image},
         )
 
     def mark_bad(self, chunks: list[int], bad: bool) -> None:
@@ -347,8 +347,8 @@ class PackWriter:
         with self._store.transaction() as db:
             # A row that is there already is another import's, which was quicker; unless its bytes are damaged.
             repaired = db.executemany(
-                "UPDATE chunk SET pack = ?2, offset = ?3, stored = ?4, length = ?5, bad = 0 WHERE hash = ?1 AND bad",
-                self._rows,
+                "UPDATE chunk SET pack = ?, offset = ?, stored = ?, length = ?, bad = 0 WHERE hash = ? AND bad",
+                [(*place, digest) for digest, *place in self._rows],
             ).rowcount
             db.executemany(
                 "INSERT OR IGNORE INTO chunk (hash, pack, offset, stored, length) VALUES (?, ?, ?, ?, ?)", self._rows
