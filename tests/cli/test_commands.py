@@ -141,3 +141,11 @@ def test_unknown_command() -> None:
     result = CliRunner().invoke(main, ["machines"])
     assert result.exit_code == 2
     assert "No such command 'machines'" in result.stderr
+
+
+def test_status(pxed: Pxed) -> None:
+    with_job(pxed)
+    shown = dict(line.split("\t", 1) for line in ok(pxed("status")).splitlines())
+    assert shown["machines"] == "1"
+    assert shown["jobs"] == "1 pending"
+    assert json.loads(ok(pxed("status", "--json")))["machines"] == 1
