@@ -29,7 +29,7 @@ SETTLE = 0.5  # the list is complete when it stayed the same for this long
 
 
 def find_disks(host: Host) -> list[DiskFact]:
-    """All disks, unsuitable ones too (marked removable), best target first."""
+    """All disks, best target first; unsuitable ones come last, marked removable."""
     found = [_rank_and_fact(path) for path in (host.sys / "block").glob("*") if not NO_DISK.match(path.name)]
     return [fact for _, fact in sorted((item for item in found if item[1].size), key=lambda item: item[0])]
 
@@ -75,7 +75,7 @@ def _describe(disk: DiskFact) -> str:
     return " ".join(word for word in (disk.model, disk.serial) if word) or disk.transport
 
 
-def _rank_and_fact(path: Path) -> tuple[tuple[int, int, int, str], DiskFact]:
+def _rank_and_fact(path: Path) -> tuple[tuple[bool, int, int, int, str], DiskFact]:
     name, real = path.name, str(path.resolve())
     transport = _transport(name, real)
     removable = (
@@ -96,7 +96,7 @@ def _rank_and_fact(path: Path) -> tuple[tuple[int, int, int, str], DiskFact]:
         sector_size=int(_read(path / "queue/logical_block_size") or 512),
     )
     kind = {"nvme": 0, "mmc": 3}.get(transport, 2 if _read(path / "queue/rotational") == "1" else 1)
-    return (kind, fact.size, len(name), name), fact
+    return (removable, kind, fact.size, len(name), name), fact
 
 
 def _transport(name: str, real: str) -> str:
