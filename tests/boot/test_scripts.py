@@ -128,7 +128,7 @@ def test_command_line() -> None:
 
 def test_command_line_at_its_shortest() -> None:
     assert scripts.kernel_command_line(BASE, "T", "") == (
-        "pxed.server=http://10.78.0.1 pxed.token=T initrd=initramfs.cpio.zst"
+        "pxed.server=http://10.78.0.1 pxed.token=T quiet initrd=initramfs.cpio.zst"
     )
 
 
