@@ -90,11 +90,12 @@ MISTAKES = {
     ),
     "key of another section": (
         MINIMAL + "same_host_dhcp = true\n",
-        "f.toml:6: key `tftp.same_host_dhcp`: expected one of `root`, `port`; did you mean `dhcp.same_host_dhcp`?",
+        "f.toml:6: key `tftp.same_host_dhcp`: expected one of `root`, `port`, `threads`; "
+        "did you mean `dhcp.same_host_dhcp`?",
     ),
     "unknown key like nothing": (
         MINIMAL + "zzz = 1\n",
-        "f.toml:6: key `tftp.zzz`: expected one of `root`, `port`",
+        "f.toml:6: key `tftp.zzz`: expected one of `root`, `port`, `threads`",
     ),
     "unknown section": (
         MINIMAL + "[dchp]\n",
@@ -186,7 +187,7 @@ MISTAKES = {
     ),
     "key with a line break in it": (
         MINIMAL + '"a\\nb" = 1\n',
-        "f.toml:6: key `tftp.a\\nb`: expected one of `root`, `port`",
+        "f.toml:6: key `tftp.a\\nb`: expected one of `root`, `port`, `threads`",
     ),
     "relative path": (
         MINIMAL.replace("/srv/tftp", "srv"),

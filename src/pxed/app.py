@@ -62,7 +62,7 @@ class Server:
         site = boot.Site.from_config(config)
         self._dhcp = DhcpService(self._interfaces, config.dhcp.same_host_dhcp, site, transactions, peers)
         self._http = MachineHttp(addresses, config.http.port, self._names, transactions, self.library)
-        self._tftp = TftpService(addresses, config.tftp.port, self._names)
+        self._tftp = TftpService(addresses, config.tftp.port, self._names, threads=config.tftp.threads)
         self.control = ServerControl(
             addresses,
             transactions,

@@ -8,6 +8,7 @@ import difflib
 import ipaddress
 import json
 import math
+import os
 import re
 import tomllib
 from collections import Counter
@@ -73,11 +74,17 @@ class Dhcp(Struct, frozen=True, forbid_unknown_fields=True):
         return self.boot_programs.get(str(arch)) or DEFAULT_BOOT_PROGRAMS.get(str(arch))
 
 
+def _tftp_threads() -> int:
+    # One core saturates several gigabits; more than a few threads only take cores from everything else.
+    return min(len(os.sched_getaffinity(0)), 4)
+
+
 class Tftp(Struct, frozen=True, forbid_unknown_fields=True):
-    """[tftp]"""
+    """[tftp]: `threads` serve it, each a share of the clients; by default as many as there are cores, at most 4."""
 
     root: str
     port: Port = 69
+    threads: Annotated[int, Meta(ge=1, le=64)] = field(default_factory=_tftp_threads)
 
 
 class Http(Struct, frozen=True, forbid_unknown_fields=True):

@@ -331,6 +331,34 @@ def test_port_that_is_taken_is_told(server: Running) -> None:
     server.call(second.stop())
 
 
+def test_threads_share_the_clients(tmp_path: Path) -> None:
+    """Each transfer lives in one thread, wherever the kernel puts it: had an ACK gone to another one, it would be of an
+    unknown peer. Both addresses are shared, and the port is still nobody else's.
+    """
+    (tmp_path / "file").write_bytes(DATA[:5000])
+    running = Running(tmp_path, ("127.0.0.1", "127.0.0.2"), threads=3)
+    sockets = [Socket(*running.service.bound[i % 2]) for i in range(64)]
+    try:
+        for sock in sockets:
+            sock.send(rrq("file"))
+        for sock in sockets:
+            assert sock.receive() == b"\0\3\0\1" + DATA[:512]
+        for sock in sockets:
+            sock.send(ack(1))
+            assert sock.receive() == b"\0\3\0\2" + DATA[512:1024]
+            assert go_on(sock, 2) == DATA[1024:5000]
+        figures = running.wait_until(lambda figures: figures["outcome.ok"] == 64)
+        assert figures["drop.unknown-peer"] == 0
+        second = TftpService(("127.0.0.1",), running.port, running.names, threads=3)
+        with pytest.raises(OperatorError, match=str(running.port)):
+            second.open()
+        running.call(second.stop())
+    finally:
+        for sock in sockets:
+            sock.close()
+        running.stop()
+
+
 def test_stop_in_the_middle_of_transfers(tmp_path: Path) -> None:
     """No hang, no leak of descriptors or threads."""
     (tmp_path / "file").write_bytes(DATA)

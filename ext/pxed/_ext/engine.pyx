@@ -17,9 +17,11 @@ from pxed._ext.linux_net cimport (
     PXED_INBOX_MESSAGES,
     pxed_batch,
     pxed_batch_clear,
+    pxed_bound_address,
     pxed_clock,
     pxed_inbox,
     pxed_inbox_data,
+    pxed_inbox_init,
     pxed_inbox_truncated,
 )
 from pxed._ext.sender cimport COMMAND_REFUSE, COMMAND_SEND, Command, Event, free_command, new_command
@@ -106,6 +108,7 @@ cdef class Engine:
         self.batch = <pxed_batch *>PyMem_RawCalloc(1, sizeof(pxed_batch))
         if self.inbox is NULL or self.batch is NULL:
             raise MemoryError
+        pxed_inbox_init(self.inbox)
         self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.event_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
@@ -122,8 +125,10 @@ cdef class Engine:
         self.ledger.take(self.first_event)
         pthread_mutex_destroy(&self.lock)
 
-    def bind(self, addresses) -> list:
+    def bind(self, addresses, *, join: bool = False) -> list:
         """Open a socket per (address, port), port 0 for any; returns them as bound. Before `start`.
+
+        With `join` the ports are those that another engine of this process has bound; the two share the clients.
 
         Raises OSError (address in use, not ours, no permission) naming the address; nothing is bound then.
         """
@@ -135,7 +140,7 @@ cdef class Engine:
         try:
             for address, port in addresses:
                 try:
-                    opened.append(open_socket(address, port))
+                    opened.append(open_socket(address, port, join=join))
                 except OSError as error:
                     raise OSError(error.errno, f"{error.strerror}: UDP {address} port {port}") from error
         except BaseException:
@@ -144,6 +149,7 @@ cdef class Engine:
             raise
         for sock in opened:
             self.udp[self.socket_count].fd = sock.fileno()
+            self.udp[self.socket_count].bound = pxed_bound_address(sock.fileno(), self.udp[self.socket_count].local)
             self.socket_count += 1
         self.sockets += opened
         return [sock.getsockname()[:2] for sock in opened]

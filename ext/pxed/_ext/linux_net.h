@@ -73,6 +73,22 @@ static inline void pxed_path_text(const pxed_path *p, int which, char *out) {
         out[0] = 0;
 }
 
+/* A socket's own address into out[16], as pxed_path.local has it; 0 when it is bound to every address (or on error). */
+static inline int pxed_bound_address(int fd, uint8_t *out) {
+    static const uint8_t nowhere[16];
+    pxed_path p;
+    socklen_t length = sizeof p.remote;
+    memset(&p, 0, sizeof p);
+    memset(out, 0, 16);
+    if (getsockname(fd, &p.remote.any, &length) < 0)
+        return 0;
+    if (pxed_path_is_v6(&p))
+        memcpy(out, &p.remote.v6.sin6_addr, 16);
+    else
+        memcpy(out, &p.remote.v4.sin_addr, 4);
+    return memcmp(out, nowhere, sizeof nowhere) != 0;
+}
+
 /* From text; 0, or -1 when `remote` or `local` is no address of one family. */
 static inline int pxed_path_parse(pxed_path *p, const char *remote, uint16_t port, const char *local) {
     memset(p, 0, sizeof *p);
@@ -160,16 +176,21 @@ static inline int pxed_batch_extend(pxed_batch *b, const void *header, size_t he
     return 1;
 }
 
-/* Control messages: the source address, and the segment size of a run. */
-static inline void pxed_batch_control(pxed_batch *b, unsigned i) {
+/* Control messages: the source address unless the socket is `bound` to it, and the segment size of a run. */
+static inline void pxed_batch_control(pxed_batch *b, unsigned i, int bound) {
     static const uint8_t nowhere[16];
     struct msghdr *m = &b->message[i].msg_hdr;
     const pxed_path *p = &b->path[i];
     uint8_t *at = b->control[i];
     struct cmsghdr *c;
+    if (bound && b->segments[i] == 1) {
+        m->msg_control = NULL;
+        m->msg_controllen = 0;
+        return;
+    }
     memset(at, 0, PXED_CONTROL_SPACE);
     m->msg_control = at;
-    if (memcmp(p->local, nowhere, sizeof nowhere) != 0) {
+    if (!bound && memcmp(p->local, nowhere, sizeof nowhere) != 0) {
         c = (struct cmsghdr *)at;
         if (pxed_path_is_v6(p)) {
             struct in6_pktinfo info = {.ipi6_ifindex = p->remote.v6.sin6_scope_id};
@@ -207,12 +228,17 @@ typedef struct {
     pxed_path path[PXED_INBOX_MESSAGES];
     uint8_t data[PXED_INBOX_MESSAGES][PXED_INBOX_BYTES];
     uint8_t control[PXED_INBOX_MESSAGES][256] __attribute__((aligned(8)));
+    int used;                     /* slots that the last call filled: they want preparing again */
 } pxed_inbox;
 
-/* recvmmsg without waiting: the number of datagrams, or -errno. Paths are complete afterwards. */
-static inline int pxed_inbox_receive(pxed_inbox *in, int fd, uint32_t socket) {
+/* A new inbox is all zero; then this. */
+static inline void pxed_inbox_init(pxed_inbox *in) { in->used = PXED_INBOX_MESSAGES; }
+
+/* recvmmsg without waiting: the number of datagrams, or -errno. Paths are complete afterwards. `local` is our address
+ * if the socket is bound to one; NULL if the kernel tells it per datagram, which costs. */
+static inline int pxed_inbox_receive(pxed_inbox *in, int fd, uint32_t socket, const uint8_t *local) {
     int i, n;
-    for (i = 0; i < PXED_INBOX_MESSAGES; i++) {
+    for (i = 0; i < in->used; i++) {
         memset(&in->path[i], 0, sizeof in->path[i]);
         in->piece[i] = (struct iovec){in->data[i], PXED_INBOX_BYTES};
         in->message[i].msg_hdr = (struct msghdr){
@@ -222,6 +248,7 @@ static inline int pxed_inbox_receive(pxed_inbox *in, int fd, uint32_t socket) {
         };
     }
     n = recvmmsg(fd, in->message, PXED_INBOX_MESSAGES, MSG_DONTWAIT, NULL);
+    in->used = n < 0 ? 0 : n;
     if (n < 0)
         return -errno;
     for (i = 0; i < n; i++) {
@@ -230,6 +257,10 @@ static inline int pxed_inbox_receive(pxed_inbox *in, int fd, uint32_t socket) {
         in->path[i].socket = socket;
         if (pxed_path_is_v6(&in->path[i]))
             in->path[i].remote.v6.sin6_flowinfo = 0;
+        if (local) {
+            memcpy(in->path[i].local, local, sizeof in->path[i].local);
+            continue;
+        }
         for (c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
             if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
                 struct in_pktinfo info;
@@ -253,11 +284,11 @@ static inline const uint8_t *pxed_inbox_data(const pxed_inbox *in, int i) { retu
 
 /* Sends one run as single datagrams, for kernels or devices that refuse UDP_SEGMENT. What the socket does not take is
  * lost like any datagram. Each datagram of a run is two pieces, but for an empty last block, which is one. */
-static inline void pxed_batch_send_singly(pxed_batch *b, unsigned i, int fd) {
+static inline void pxed_batch_send_singly(pxed_batch *b, unsigned i, int fd, int bound) {
     struct msghdr whole = b->message[i].msg_hdr, one;
     size_t at;
     b->segments[i] = 1;
-    pxed_batch_control(b, i);
+    pxed_batch_control(b, i, bound);
     one = b->message[i].msg_hdr;
     for (at = 0; at < whole.msg_iovlen; at += one.msg_iovlen) {
         one.msg_iov = whole.msg_iov + at;

@@ -16,6 +16,7 @@ cdef extern from "linux_net.h" nogil:
     bint pxed_path_is_v6(const pxed_path *path)
     uint16_t pxed_path_port(const pxed_path *path)
     void pxed_path_text(const pxed_path *path, int which, char *out)
+    bint pxed_bound_address(int fd, uint8_t *out)
     int pxed_path_parse(pxed_path *path, const char *remote, uint16_t port, const char *local)
 
     ctypedef struct iovec "struct iovec":
@@ -43,14 +44,15 @@ cdef extern from "linux_net.h" nogil:
     void pxed_batch_add(pxed_batch *batch, const pxed_path *path, const void *header, size_t header_size,
                         const void *data, size_t size)
     bint pxed_batch_extend(pxed_batch *batch, const void *header, size_t header_size, const void *data, size_t size)
-    void pxed_batch_control(pxed_batch *batch, unsigned int message)
-    void pxed_batch_send_singly(pxed_batch *batch, unsigned int message, int fd)
+    void pxed_batch_control(pxed_batch *batch, unsigned int message, bint bound)
+    void pxed_batch_send_singly(pxed_batch *batch, unsigned int message, int fd, bint bound)
 
     ctypedef struct pxed_inbox:
         mmsghdr *message
         pxed_path *path
 
-    int pxed_inbox_receive(pxed_inbox *inbox, int fd, uint32_t socket)
+    void pxed_inbox_init(pxed_inbox *inbox)
+    int pxed_inbox_receive(pxed_inbox *inbox, int fd, uint32_t socket, const uint8_t *local)
     bint pxed_inbox_truncated(const pxed_inbox *inbox, int message)
     const uint8_t *pxed_inbox_data(const pxed_inbox *inbox, int message)
 

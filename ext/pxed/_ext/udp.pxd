@@ -1,11 +1,13 @@
 """UDP sockets that move datagrams in batches, for native threads."""
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from pxed._ext.linux_net cimport pxed_batch, pxed_inbox
 
 cdef struct UdpSocket:
     int fd
+    bint bound                # to one address, which is `local`: then no datagram needs to carry it
+    uint8_t local[16]
     bint no_segmentation      # the device or kernel refused UDP_SEGMENT
     uint64_t send_errors      # datagrams or runs that the kernel refused, but for a full buffer
     uint64_t receive_errors

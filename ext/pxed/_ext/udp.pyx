@@ -1,16 +1,19 @@
 """UDP sockets for engines: how they are set up, and sendmmsg/recvmmsg on them.
 
-Replies leave from the address that was asked (IP_PKTINFO), also when the socket is bound to every address. DF is not
+Replies leave from the address that was asked: by itself when the socket is bound to it, with IP_PKTINFO when it is
+bound to every address. DF is not
 set (IP_PMTUDISC_DONT): a block that is too long for some link arrives in fragments rather than never.
 """
 import socket
 
 from libc.errno cimport EAGAIN, EINTR, EIO, errno
+from libc.stdint cimport uint8_t, uint32_t
 
 from pxed._ext.linux_net cimport (
     mmsghdr,
     pxed_batch_control,
     pxed_batch_send_singly,
+    pxed_bound_address,
     pxed_inbox_receive,
 )
 
@@ -31,23 +34,33 @@ SO_RCVBUFFORCE = 33
 BUFFER = 8 << 20
 
 
-def open_socket(address: str, port: int) -> socket.socket:
-    """A bound, non-blocking UDP socket for `address` (IPv4 or IPv6). Raises OSError: as socket(2) and bind(2)."""
+def open_socket(address: str, port: int, *, join: bool = False) -> socket.socket:
+    """A bound, non-blocking UDP socket for `address` (IPv4 or IPv6). Raises OSError: as socket(2) and bind(2).
+
+    With `join` it shares the port of a socket that was opened here before: the kernel gives all datagrams of one
+    client's port to the same socket (SO_REUSEPORT).
+    """
+    cdef uint8_t local[16]
     v6 = ":" in address
     family = socket.AF_INET6 if v6 else socket.AF_INET
+    pktinfo = (socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO) if v6 else (socket.IPPROTO_IP, IP_PKTINFO)
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
     try:
         sock.setblocking(False)
+        sock.setsockopt(*pktinfo, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, join)
         if v6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_DONT)
         else:
-            sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
             sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_DONT)
         _set_buffer(sock, SO_RCVBUFFORCE, socket.SO_RCVBUF)
         _set_buffer(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF)
         sock.bind((address, port))
+        if pxed_bound_address(sock.fileno(), local):
+            sock.setsockopt(*pktinfo, 0)
+        # Only now: the first socket of an address finds out whether somebody else has the port.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except BaseException:
         sock.close()
         raise
@@ -68,12 +81,12 @@ cdef bint send_batch(pxed_batch *batch, UdpSocket *sockets) noexcept nogil:
     cdef int n
     if batch.sent == 0:
         for i in range(batch.count):
-            pxed_batch_control(batch, i)
+            pxed_batch_control(batch, i, sockets[batch.path[i].socket].bound)
     while batch.sent < batch.count:
         i = batch.sent
         sock = &sockets[batch.path[i].socket]
         if sock.no_segmentation and batch.segments[i] > 1:
-            pxed_batch_send_singly(batch, i, sock.fd)
+            pxed_batch_send_singly(batch, i, sock.fd, sock.bound)
             batch.sent += 1
             continue
         end = i + 1
@@ -97,15 +110,16 @@ cdef void _refused(pxed_batch *batch, unsigned int i, UdpSocket *sock, int error
     if batch.segments[i] > 1:
         if error == EIO:
             sock.no_segmentation = True
-        pxed_batch_send_singly(batch, i, sock.fd)
+        pxed_batch_send_singly(batch, i, sock.fd, sock.bound)
     else:
         sock.send_errors += 1
 
 
 cdef int receive_batch(pxed_inbox *inbox, UdpSocket *sockets, uint32_t index) noexcept nogil:
-    cdef int n = pxed_inbox_receive(inbox, sockets[index].fd, index)
+    cdef UdpSocket *sock = &sockets[index]
+    cdef int n = pxed_inbox_receive(inbox, sock.fd, index, sock.local if sock.bound else NULL)
     if n >= 0:
         return n
     if n != -EAGAIN and n != -EINTR:
-        sockets[index].receive_errors += 1
+        sock.receive_errors += 1
     return 0

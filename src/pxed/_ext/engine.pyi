@@ -19,8 +19,10 @@ class Engine:
         """An eventfd that is readable when `drain` has something."""
 
     def __new__(cls, seed: int = ..., limit: int = ...) -> Engine: ...
-    def bind(self, addresses: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    def bind(self, addresses: Sequence[tuple[str, int]], *, join: bool = False) -> list[tuple[str, int]]:
         """Open a socket per (address, port), port 0 for any; returns them as bound. Before `start`.
+
+        With `join` the ports are those that another engine of this process has bound; the two share the clients.
 
         Raises OSError (address in use, not ours, no permission) naming the address; nothing is bound then.
         """

@@ -10,5 +10,9 @@ SO_SNDBUFFORCE: int
 SO_RCVBUFFORCE: int
 BUFFER: int
 
-def open_socket(address: str, port: int) -> socket.socket:
-    """A bound, non-blocking UDP socket for `address` (IPv4 or IPv6). Raises OSError: as socket(2) and bind(2)."""
+def open_socket(address: str, port: int, *, join: bool = False) -> socket.socket:
+    """A bound, non-blocking UDP socket for `address` (IPv4 or IPv6). Raises OSError: as socket(2) and bind(2).
+
+    With `join` it shares the port of a socket that was opened here before: the kernel gives all datagrams of one
+    client's port to the same socket (SO_REUSEPORT).
+    """

@@ -7,6 +7,7 @@ or an error goes back as a command.
 import asyncio
 import os
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
@@ -40,14 +41,18 @@ class Names(Protocol):
 
 
 class TftpService:
-    """One engine on the given addresses, answering from `names`."""
+    """Engines on the given addresses, answering from `names`.
 
-    def __init__(self, addresses: Sequence[str], port: int, names: Names) -> None:
+    Each engine has a thread and sockets of its own; the kernel spreads the clients over them (SO_REUSEPORT), and all
+    datagrams of one transfer reach the same engine.
+    """
+
+    def __init__(self, addresses: Sequence[str], port: int, names: Names, *, threads: int = 1) -> None:
         """`port` 0 takes any free port per address (tests); `bound` tells which."""
         self._addresses = tuple(addresses)
         self._port = port
         self._names = names
-        self._engine = Engine(secrets.randbits(64))
+        self._engines = [Engine(secrets.randbits(64)) for _ in range(threads)]
         self._blobs = BlobCache()
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger("pxed.tftp")
@@ -56,57 +61,67 @@ class TftpService:
 
     @property
     def statistics(self) -> dict[str, int]:
-        """Counters since the start and gauges: the engine's, and those of the cache of files."""
-        return {**self._engine.statistics(), **self._blobs.statistics()}
+        """Counters since the start and gauges: those of the engines together, and of the cache of files."""
+        total: Counter[str] = Counter()
+        for engine in self._engines:
+            total.update(engine.statistics())
+        return {**total, **self._blobs.statistics()}
 
     def open(self) -> None:
         """Bind. Raises OperatorError: taken (it says by whom), no permission, not our address."""
+        first, *others = self._engines
         for address in self._addresses:
             try:
-                self.bound += self._engine.bind([(address, self._port)])
+                [(_, port)] = bound = first.bind([(address, self._port)])
+                for engine in others:
+                    engine.bind([(address, port)], join=True)
+                self.bound += bound
             except OSError as error:
                 hint = "Another port can be set: [tftp] port (clients ask port 69 unless told otherwise)."
                 raise bind_error("udp", address, self._port, error, hint) from error
 
     def start(self) -> None:
         """Begin to serve; call it on the event loop."""
-        self._engine.start()
-        asyncio.get_running_loop().add_reader(self._engine.event_fd, self._on_events)
+        for engine in self._engines:
+            engine.start()
+            asyncio.get_running_loop().add_reader(engine.event_fd, self._on_events, engine)
         self._started = True
 
     async def stop(self) -> None:
         """End every transfer and close the ports. Safe after a failed `open`."""
         if self._started:
-            asyncio.get_running_loop().remove_reader(self._engine.event_fd)
+            for engine in self._engines:
+                asyncio.get_running_loop().remove_reader(engine.event_fd)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._engine.stop()
+        for engine in self._engines:
+            engine.stop()
 
-    def _on_events(self) -> None:
-        for event in self._engine.drain():
+    def _on_events(self, engine: Engine) -> None:
+        for event in engine.drain():
             if isinstance(event, Request):
-                task = asyncio.create_task(self._answer(event))
+                task = asyncio.create_task(self._answer(engine, event))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             else:
                 self._note_end(event)
 
-    async def _answer(self, request: Request) -> None:
+    async def _answer(self, engine: Engine, request: Request) -> None:
         """Give the engine what it shall send for a request. Whatever goes wrong becomes an ERROR for this client."""
         try:
             blob = await self._blob(request)
         except FileNotFoundError as error:
             self._log.info("tftp not found", name=request.name, peer=request.peer[0], reason=str(error))
-            self._engine.refuse(request.id, _NOT_FOUND, "file not found")
+            engine.refuse(request.id, _NOT_FOUND, "file not found")
         except OSError as error:
             self._log.warning("tftp cannot read", name=request.name, peer=request.peer[0], reason=str(error))
-            self._engine.refuse(request.id, _NOT_DEFINED, error.strerror or "the file cannot be read")
+            engine.refuse(request.id, _NOT_DEFINED, error.strerror or "the file cannot be read")
         except Exception:
             self._log.exception("tftp request failed", name=request.name, peer=request.peer[0])
-            self._engine.refuse(request.id, _NOT_DEFINED, "internal error")
+            engine.refuse(request.id, _NOT_DEFINED, "internal error")
         else:
-            self._engine.send(request.id, blob)
+            engine.send(request.id, blob)
 
     async def _blob(self, request: Request) -> Blob:
         """The bytes under a name. Raises FileNotFoundError with the reason, or OSError."""
