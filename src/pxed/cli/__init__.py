@@ -41,6 +41,7 @@ COMMANDS: dict[str, Command] = {
     "job": Command("pxed.cli.job:job", "Jobs: add, list, show, watch, cancel, retry."),
     "image": Command("pxed.cli.image:image", "Images: import, list, show, verify, export, rm."),
     "environment": Command("pxed.cli.environment:environment", "The Linux imaging environment: build it."),
+    "bench": Command("pxed.cli.bench:bench", "Measure this server, and others beside it."),
     "agent": Command("pxed.cli.agent:agent", "The imaging agent; runs inside the environment."),
 }
 

@@ -1,0 +1,218 @@
+"""Two network namespaces joined by a cable (veth), and servers in one of them. Needs root, iproute2 and util-linux.
+
+The namespaces have no names: each lives as long as a shell that waits on a pipe of ours, so they go away with us,
+however we end. Servers are killed by the kernel when we die (PR_SET_PDEATHSIG).
+"""
+
+import ctypes
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+
+from msgspec import Struct
+
+from pxed.bench.peers import PEERS, find
+from pxed.bench.process import Group, cpu_seconds
+from pxed.bench.tftp import FILE, Target
+from pxed.errors import OperatorError
+
+__all__ = ["CLIENTS", "FIRST_CLIENT", "Lab"]
+
+_CLONE_NEWNET = 0x40000000
+_NETWORK = "10.99"
+_PREFIX = 16
+# Client addresses need not be configured one by one: the whole block is local to the clients' namespace.
+_CLIENT_BLOCK = f"{_NETWORK}.64.0/18"
+FIRST_CLIENT = f"{_NETWORK}.64.1"
+CLIENTS = (1 << 14) - 2
+_MTU = 1500
+_PATIENCE = 5.0  # seconds for a server to end by itself
+
+
+class _Namespace:
+    """A network namespace that lives until `close()`, or until this process ends."""
+
+    def __init__(self) -> None:
+        # The shell ends when its standard input does.
+        self._shell = subprocess.Popen(
+            ["unshare", "--net", "sh", "-c", "ip link set lo up && echo ready && exec cat"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self._shell.stdout is not None and self._shell.stderr is not None
+        if self._shell.stdout.readline() != "ready\n":
+            said = self._shell.stderr.read().strip()
+            self.close()
+            raise OperatorError(f"No network namespace can be made ({said or 'no reason given'}). A lab needs root.")
+        self.pid = self._shell.pid
+
+    def run(self, *command: str) -> None:
+        """Run a command inside. Raises OperatorError with what it said."""
+        done = subprocess.run(
+            ["nsenter", f"--net=/proc/{self.pid}/ns/net", "--", *command], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise OperatorError(f"`{' '.join(command)}` failed in the lab: {done.stderr.strip()}")
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """This thread is inside: sockets made here belong to the namespace, and keep belonging to it."""
+        outside = os.open(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/ns/net", os.O_RDONLY)
+        try:
+            _set_namespace(f"/proc/{self.pid}/ns/net")
+            try:
+                yield
+            finally:
+                _set_namespace(f"/proc/self/fd/{outside}")
+        finally:
+            os.close(outside)
+
+    def close(self) -> None:
+        """Let the namespace go."""
+        self._shell.kill()
+        self._shell.communicate()
+
+
+class _Daemon(Struct, frozen=True):
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Lab:
+    """The namespaces, the file that is served, and the servers; everything ends with the `with` block.
+
+    size: bytes of the file. peers_cache: where peers that are not installed are unpacked.
+    """
+
+    def __init__(self, size: int, clients: int, peers_cache: Path | None = None) -> None:
+        if clients > CLIENTS:
+            raise OperatorError(f"A lab has addresses for {CLIENTS} clients.")
+        self.content = content(size)
+        self._clients = clients
+        self._cache = peers_cache
+        self._stack = ExitStack()
+        self._servers = 0
+
+    def __enter__(self) -> "Lab":
+        try:
+            self._build()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _build(self) -> None:
+        self._work = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="pxed-bench-")))
+        self.root = self._work / "tftp"
+        self.root.mkdir()
+        (self.root / FILE).write_bytes(self.content)
+        # Files of this very moment may still be changing, and servers that cache know it.
+        os.utime(self.root / FILE, (1_000_000_000, 1_000_000_000))
+        for path in (self._work, self.root, self.root / FILE):
+            path.chmod(0o755)
+        self.server_side = self._namespace()
+        self.client_side = self._namespace()
+        self.server_side.run(
+            "ip", "link", "add", "name", "bench0", "mtu", str(_MTU), "type", "veth",
+            "peer", "name", "bench0", "mtu", str(_MTU), "netns", str(self.client_side.pid),
+        )  # fmt: skip
+        for side, address in ((self.server_side, f"{_NETWORK}.0.1"), (self.client_side, f"{_NETWORK}.63.254")):
+            side.run("ip", "address", "add", f"{address}/{_PREFIX}", "dev", "bench0")
+            side.run("ip", "link", "set", "dev", "bench0", "up")
+        self.client_side.run("ip", "route", "add", "local", _CLIENT_BLOCK, "dev", "lo")
+
+    def _namespace(self) -> _Namespace:
+        made = _Namespace()
+        self._stack.callback(made.close)
+        return made
+
+    def start(self, name: str, note: Callable[[str], None] = lambda text: None) -> Target:
+        """Start a server ("pxed" or one of PEERS) on an address of its own; it is not yet waited for."""
+        self._servers += 1
+        address = f"{_NETWORK}.0.{self._servers}"
+        if self._servers > 1:
+            self.server_side.run("ip", "address", "add", f"{address}/{_PREFIX}", "dev", "bench0")
+        if name == "pxed":
+            command, environment, release = self._pxed(address), {}, _own_version()
+        else:
+            program = find(name, self._cache, note)
+            command = program.command + PEERS[name].command(address, self.root, self._clients)
+            environment, release = program.environment, program.version
+        join, meter = self._meter(name)
+        log = self._work / f"{name}.log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [*join, "setpriv", "--pdeathsig", "KILL", "nsenter", f"--net=/proc/{self.server_side.pid}/ns/net", "--",
+                 *command],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **environment},
+            )  # fmt: skip
+        self._stack.callback(_Daemon(process, log).stop)
+
+        def alive() -> None:
+            if process.poll() is not None:
+                said = log.read_text(errors="replace").strip().splitlines()[-5:]
+                raise OperatorError(f"{name} ended by itself: {' / '.join(said) or 'it said nothing'}")
+
+        return Target(name, release, address, FILE, cpu=meter or (lambda: cpu_seconds(process.pid)), alive=alive)
+
+    def _meter(self, name: str) -> tuple[list[str], Callable[[], float] | None]:
+        """The words before a command that is to be metered, and the meter; nothing where there are no groups."""
+        try:
+            group = Group(name)
+        except OSError:
+            return [], None
+        self._stack.callback(group.close)
+        return ["sh", "-c", 'echo $$ >"$0" && exec "$@"', str(group.entrance)], group.cpu_seconds
+
+    def _pxed(self, address: str) -> list[str]:
+        config = self._work / "pxed.toml"
+        config.write_text(
+            f'[server]\naddress = "{address}"\nstate_dir = "{self._work}/state"\nsocket = "{self._work}/pxed.sock"\n'
+            f'[log]\nlevel = "warning"\n[dhcp]\nenabled = false\n[tftp]\nroot = "{self.root}"\n'
+        )
+        return [sys.executable, "-c", "from pxed.cli import main; main()", "--config", str(config), "serve"]
+
+
+def content(size: int) -> bytes:
+    """Bytes that do not repeat and are the same in every run."""
+    source, piece = random.Random(size), 1 << 20
+    return b"".join(source.randbytes(min(piece, size - at)) for at in range(0, size, piece))
+
+
+def _own_version() -> str:
+    try:
+        return version("pxed")
+    except PackageNotFoundError:
+        return "?"
+
+
+def _set_namespace(path: str) -> None:
+    """Move this thread (os.setns is Python 3.12's)."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if ctypes.CDLL(None, use_errno=True).setns(fd, _CLONE_NEWNET) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), path)
+    finally:
+        os.close(fd)

@@ -1,0 +1,119 @@
+"""The servers that pxed is measured against, as Debian packages them.
+
+One that is installed is used as it is. Otherwise its package is downloaded and unpacked into a cache directory, never
+installed: the packages would start daemons, and two of them exclude each other.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import Struct
+
+from pxed.errors import OperatorError
+
+__all__ = ["PEERS", "Peer", "Program", "find"]
+
+
+class Peer(Struct, frozen=True):
+    """How a peer is found and started."""
+
+    package: str
+    program: str
+    libraries: tuple[str, ...]  # packages with shared libraries that a minimal system lacks
+    version: tuple[str, ...]  # arguments that make it say its version
+    command: Callable[[str, Path, int], list[str]]  # (address, root, clients) -> arguments
+
+
+class Program(Struct, frozen=True):
+    """A peer that can be started."""
+
+    command: list[str]  # the program alone
+    version: str
+    environment: dict[str, str]
+
+
+def _dnsmasq(address: str, root: Path, clients: int) -> list[str]:
+    return [
+        "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file", "--user=root", "--port=0", "--log-facility=-",
+        "--bind-interfaces", f"--listen-address={address}", "--enable-tftp", f"--tftp-root={root}",
+        f"--tftp-max={2 * clients + 50}", "--quiet-tftp",
+    ]  # fmt: skip
+
+
+def _tftpd_hpa(address: str, root: Path, clients: int) -> list[str]:
+    return ["-L", "-4", "-a", f"{address}:69", "-u", "root", "-s", str(root)]
+
+
+def _atftpd(address: str, root: Path, clients: int) -> list[str]:
+    return [
+        "--daemon", "--no-fork", "--user", "root", "--group", "root", "--bind-address", address, "--port", "69",
+        "--maxthread", str(2 * clients + 50), "--no-multicast", "--verbose=3", "--logfile", "/dev/null", str(root),
+    ]  # fmt: skip
+
+
+PEERS = {
+    "dnsmasq": Peer("dnsmasq-base", "dnsmasq", (), ("--version",), _dnsmasq),
+    "tftpd-hpa": Peer("tftpd-hpa", "in.tftpd", ("libwrap0",), ("-V",), _tftpd_hpa),
+    "atftpd": Peer("atftpd", "atftpd", ("libwrap0",), ("--version",), _atftpd),
+}
+
+
+def find(name: str, cache: Path | None = None, note: Callable[[str], None] = lambda text: None) -> Program:
+    """A peer's program, downloaded into `cache` (the user's cache directory by default) where it is not installed.
+
+    Raises OperatorError when it can be had neither way.
+    """
+    peer = PEERS[name]
+    installed = shutil.which(peer.program, path=f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin")
+    if installed:
+        return Program([installed], _version(peer, [installed], {}), {})
+    unpacked = (cache or _cache()) / name
+    if not unpacked.exists():
+        note(f"{peer.package} is not installed; unpacking Debian's package into {unpacked} (nothing is started)")
+        _unpack(peer, unpacked)
+    program = str(unpacked / "usr/sbin" / peer.program)
+    libraries = [str(path.parent) for path in unpacked.rglob("*.so.*")]
+    environment = {"LD_LIBRARY_PATH": ":".join(sorted(set(libraries)))} if libraries else {}
+    return Program([program], _version(peer, [program], environment), environment)
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pxed/peers"
+
+
+def _unpack(peer: Peer, into: Path) -> None:
+    into.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=into.parent) as work:
+        try:
+            _run(["apt-get", "-q", "download", peer.package, *peer.libraries], work)
+            for package in Path(work).glob("*.deb"):
+                _run(["dpkg-deb", "-x", package.name, "tree"], work)
+        except (OSError, subprocess.CalledProcessError) as error:
+            reason = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1]
+            raise OperatorError(
+                f"{peer.program} is not installed and Debian's package {peer.package} could not be downloaded "
+                f"({reason}). Install {peer.package}, or leave it out."
+            ) from error
+        Path(work, "tree").rename(into)
+
+
+def _run(command: list[str], cwd: str) -> None:
+    subprocess.run(
+        command, cwd=cwd, check=True, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def _version(peer: Peer, program: list[str], environment: dict[str, str]) -> str:
+    """The first number with a dot in what the program says about itself."""
+    done = subprocess.run(
+        [*program, *peer.version], env={**os.environ, **environment}, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    number = re.search(r"\d+\.\d[\w.]*", done.stdout + done.stderr)
+    return number[0] if number else "?"

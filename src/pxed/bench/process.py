@@ -1,0 +1,98 @@
+"""CPU seconds and network counters, as /proc tells them."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["Group", "busy_seconds", "cpu_seconds", "tree", "udp_counters"]
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+# Positions in /proc/PID/stat after the command's name (proc(5)).
+_PARENT, _USER, _CHILD_SYSTEM = 1, 11, 14
+# Counters of /proc/net/snmp that say what a network namespace lost or cut to pieces.
+_COUNTERS = {("Udp", "RcvbufErrors"), ("Udp", "SndbufErrors"), ("Ip", "ReasmReqds"), ("Ip", "FragCreates")}
+
+
+def _stat(pid: int | str) -> list[str] | None:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def tree(pid: int) -> list[int]:
+    """A process and its living descendants."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (stat := _stat(entry.name)):
+            children.setdefault(int(stat[_PARENT]), []).append(int(entry.name))
+    found = [pid]
+    for parent in found:
+        found += children.get(parent, [])
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process, its descendants, and those that were waited for. Ended threads count."""
+    ticks = 0
+    for one in tree(pid):
+        if stat := _stat(one):
+            ticks += sum(int(value) for value in stat[_USER : _CHILD_SYSTEM + 1])
+    return ticks / _TICKS
+
+
+def busy_seconds() -> float:
+    """CPU seconds that all processors of this host have worked since its start (interrupts included)."""
+    user, nice, system, _idle, _wait, hard, soft = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:8]
+    return sum(map(int, (user, nice, system, hard, soft))) / _TICKS
+
+
+def udp_counters(pid: int | None = None) -> dict[str, int]:
+    """What the network namespace of a process (None: of the calling thread) has lost or fragmented so far."""
+    lines = Path(f"/proc/{pid}/net/snmp" if pid else "/proc/thread-self/net/snmp").read_text().splitlines()
+    found = {}
+    for names, values in zip(lines[::2], lines[1::2], strict=True):
+        protocol = names.partition(":")[0]
+        for name, value in zip(names.split()[1:], values.split()[1:], strict=True):
+            if (protocol, name) in _COUNTERS:
+                found[name] = int(value)
+    return found
+
+
+class Group:
+    """A control group for one server, which knows the CPU time of all that ever ran in it, to the microsecond.
+
+    /proc forgets children that a server does not wait for (tftpd-hpa). Raises OSError where no group can be made.
+    """
+
+    def __init__(self, name: str) -> None:
+        root, self._reading = _accounting()
+        for old in root.glob("pxed-bench-*"):  # of a bench that was killed
+            with suppress(OSError):
+                old.rmdir()
+        self._directory = root / f"pxed-bench-{os.getpid()}-{name}"
+        self._directory.mkdir()
+        self.entrance = self._directory / "cgroup.procs"  # a process id written here joins the group
+
+    def cpu_seconds(self) -> float:
+        """User and system time so far."""
+        if self._reading == "cpuacct.usage":
+            return int((self._directory / self._reading).read_text()) / 1e9
+        return int((self._directory / self._reading).read_text().split()[1]) / 1e6  # "usage_usec N" comes first
+
+    def close(self) -> None:
+        """Remove the group; its processes have ended."""
+        with suppress(OSError):
+            self._directory.rmdir()
+
+
+def _accounting() -> tuple[Path, str]:
+    """Where control groups count CPU time, and the file that says it: version 2, or the cpuacct of version 1."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _device, place, kind, options, *_ = line.split()
+        root = Path(place)
+        if kind == "cgroup" and "cpuacct" in options.split(",") and (root / "cpuacct.usage").exists():
+            return root, "cpuacct.usage"
+        if kind == "cgroup2" and (root / "cpu.stat").exists():
+            return root, "cpu.stat"
+    raise OSError("no control groups that count CPU time")

@@ -1,0 +1,255 @@
+"""TFTP storms: N clients read one file at once from each of some servers, in turn, a number of times."""
+
+import resource
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from pathlib import Path
+
+from msgspec import Struct, field
+
+from pxed._ext.tftp_load import Load
+from pxed.bench import process
+from pxed.bench.figures import median, percentile, ratio
+from pxed.errors import OperatorError
+
+__all__ = ["FILE", "Comparison", "Run", "Storm", "Summary", "Target", "compare", "play", "wait_for"]
+
+FILE = "bench.bin"
+_PORT = 69
+_READY_SECONDS = 30.0
+
+
+class Target(Struct):
+    """A server to be measured. alive: raises OperatorError when its process has ended."""
+
+    name: str
+    version: str
+    address: str
+    file: str
+    port: int = _PORT
+    cpu: Callable[[], float] | None = None  # seconds so far
+    alive: Callable[[], None] = lambda: None
+
+
+class Storm(Struct, frozen=True):
+    """What the clients do. entered: a context in which the clients' sockets are made."""
+
+    content: bytes
+    clients: int
+    blksize: int
+    windowsize: int
+    first_address: str = ""
+    patience: float = 30.0
+    entered: Callable[[], AbstractContextManager[None]] = nullcontext
+    server_namespace: int | None = None  # a process in it, where it is ours to look at
+
+
+class Run(Struct):
+    """One storm on one server. Times in seconds; counters are of this storm alone."""
+
+    rate: float  # bytes per second, until the last client ended
+    seconds: float
+    p50: float
+    p99: float
+    slowest: float
+    bytes: int
+    lost: dict[str, int]  # why clients failed -> how many
+    repeats: int  # requests and ACKs that clients sent again because nothing came
+    duplicates: int  # blocks that came again
+    gaps: int  # losses that clients saw within windows
+    blksize: int  # granted (the smallest)
+    windowsize: int
+    server_cpu: float | None
+    generator_cpu: float
+    host_cpu: float  # by all processes of this host
+    server_drops: dict[str, int]  # counters of the server's network namespace
+    client_drops: dict[str, int]
+    refused: int  # datagrams of the clients that the kernel did not take
+    neighbour_overflows: int
+
+
+class Summary(Struct):
+    """Medians of a server's runs; sums of what should not happen."""
+
+    server: str
+    version: str
+    rate: float
+    p50: float
+    p99: float
+    slowest: float
+    cpu_per_gb: float | None  # of the server, for 10^9 bytes
+    generator_cpu_per_gb: float
+    repeats: float
+    duplicates: float
+    gaps: float
+    lost: dict[str, int]
+    blksize: int
+    windowsize: int
+    runs: list[Run]
+    rate_ratio: float | None = None  # the first server's rate, in units of this one's
+    cpu_ratio: float | None = None  # the first server's CPU for 10^9 bytes, in units of this one's
+
+
+class Comparison(Struct):
+    """All that was measured."""
+
+    clients: int
+    size: int
+    blksize: int  # asked for
+    windowsize: int
+    servers: list[Summary] = field(default_factory=list)
+    advice: list[str] = field(default_factory=list)
+
+
+def wait_for(target: Target, storm: Storm) -> None:
+    """Read the file once with one client: the server is up, and has the file in memory. Raises OperatorError."""
+    deadline = time.monotonic() + _READY_SECONDS
+    while True:
+        target.alive()
+        # A server that is not up yet is silent; short patience until it answers at all.
+        run = play(target, _one_client(storm, min(0.5, storm.patience)))
+        if not run.lost:
+            return
+        if set(run.lost) != {"silent"} or time.monotonic() > deadline:
+            reasons = ", ".join(run.lost)
+            raise OperatorError(f"{target.name} at {target.address} does not serve {target.file}: {reasons}.")
+
+
+def _one_client(storm: Storm, patience: float) -> Storm:
+    return Storm(
+        storm.content, 1, storm.blksize, storm.windowsize, storm.first_address, patience, storm.entered,
+        storm.server_namespace,
+    )  # fmt: skip
+
+
+def play(target: Target, storm: Storm) -> Run:
+    """One storm. Raises OperatorError when the clients' addresses or sockets cannot be had."""
+    overflows = _neighbour_overflows()
+    with storm.entered():
+        try:
+            load = Load(
+                storm.clients, target.address, target.port, target.file, storm.content,
+                first_address=storm.first_address, blksize=storm.blksize, windowsize=storm.windowsize,
+                patience=storm.patience,
+            )  # fmt: skip
+        except (OSError, ValueError) as error:
+            raise OperatorError(f"The clients cannot be made: {error}.") from error
+        with closing(load):
+            before = _readings(target, storm)
+            seconds, transfers, refused = load.run()
+            after = _readings(target, storm)
+    good = [transfer for transfer in transfers if transfer[0] == "good"]
+    times = [transfer[2] for transfer in good]
+    total = sum(transfer[3] for transfer in transfers)
+    return Run(
+        rate=total / seconds if seconds else 0.0,
+        seconds=seconds,
+        p50=percentile(times, 0.50),
+        p99=percentile(times, 0.99),
+        slowest=max(times, default=0.0),
+        bytes=total,
+        lost=dict(Counter(_reason(outcome, detail) for outcome, detail, *_ in transfers if outcome != "good")),
+        repeats=sum(transfer[4] for transfer in transfers),
+        duplicates=sum(transfer[5] for transfer in transfers),
+        gaps=sum(transfer[6] for transfer in transfers),
+        blksize=min((transfer[7] for transfer in good), default=0),
+        windowsize=min((transfer[8] for transfer in good), default=0),
+        server_cpu=None if target.cpu is None else after.server_cpu - before.server_cpu,
+        generator_cpu=after.generator_cpu - before.generator_cpu,
+        host_cpu=after.host_cpu - before.host_cpu,
+        server_drops=_difference(before.server_drops, after.server_drops),
+        client_drops=_difference(before.client_drops, after.client_drops),
+        refused=refused,
+        neighbour_overflows=_neighbour_overflows() - overflows,
+    )
+
+
+def _reason(outcome: str, detail: int) -> str:
+    if outcome in ("wrong byte", "too long", "too short"):
+        return f"{outcome} at offset {detail}"
+    return f"refused with code {detail}" if outcome == "refused" else outcome
+
+
+class _Readings(Struct):
+    server_cpu: float
+    generator_cpu: float
+    host_cpu: float
+    server_drops: dict[str, int]
+    client_drops: dict[str, int]
+
+
+def _readings(target: Target, storm: Storm) -> _Readings:
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    return _Readings(
+        target.cpu() if target.cpu else 0.0,
+        own.ru_utime + own.ru_stime,
+        process.busy_seconds(),
+        process.udp_counters(storm.server_namespace) if storm.server_namespace is not None else {},
+        process.udp_counters(),
+    )
+
+
+def _difference(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+    return {name: after[name] - before[name] for name in after if after[name] != before.get(name, 0)}
+
+
+def _neighbour_overflows() -> int:
+    """How often the kernel's neighbour table was full, in all namespaces (hexadecimal, a line per processor)."""
+    try:
+        names, *lines = Path("/proc/net/stat/arp_cache").read_text().splitlines()
+    except OSError:
+        return 0
+    column = names.split().index("table_fulls") if "table_fulls" in names.split() else None
+    return 0 if column is None else sum(int(line.split()[column], 16) for line in lines)
+
+
+def compare(
+    targets: Sequence[Target], storm: Storm, runs: int, progress: Callable[[int, int, Target], None]
+) -> list[Summary]:
+    """`runs` storms on each server, in turn, so that what else the host does hits all alike.
+
+    progress: called before each storm with (storms done, storms in all, the server). Ratios compare the first server
+    with the others, by the medians.
+    """
+    for target in targets:
+        wait_for(target, storm)
+    seen: list[list[Run]] = [[] for _ in targets]
+    for number in range(runs):
+        for place, target in enumerate(targets):
+            progress(number * len(targets) + place, runs * len(targets), target)
+            seen[place].append(play(target, storm))
+            target.alive()
+    summaries = [summarise(target, of) for target, of in zip(targets, seen, strict=True)]
+    first = summaries[0]
+    for other in summaries[1:]:
+        other.rate_ratio = ratio(first.rate, other.rate)
+        if first.cpu_per_gb is not None and other.cpu_per_gb is not None:
+            other.cpu_ratio = ratio(first.cpu_per_gb, other.cpu_per_gb)
+    return summaries
+
+
+def summarise(target: Target, runs: list[Run]) -> Summary:
+    """The medians of a server's runs."""
+    cpu = [run.server_cpu / run.bytes * 1e9 for run in runs if run.server_cpu is not None and run.bytes]
+    lost: Counter[str] = Counter()
+    for run in runs:
+        lost.update(run.lost)
+    return Summary(
+        server=target.name,
+        version=target.version,
+        rate=median([run.rate for run in runs]),
+        p50=median([run.p50 for run in runs]),
+        p99=median([run.p99 for run in runs]),
+        slowest=median([run.slowest for run in runs]),
+        cpu_per_gb=median(cpu) if cpu else None,
+        generator_cpu_per_gb=median([run.generator_cpu / run.bytes * 1e9 for run in runs if run.bytes]),
+        repeats=median([run.repeats for run in runs]),
+        duplicates=median([run.duplicates for run in runs]),
+        gaps=median([run.gaps for run in runs]),
+        lost=dict(lost),
+        blksize=min(run.blksize for run in runs),
+        windowsize=min(run.windowsize for run in runs),
+        runs=runs,
+    )

@@ -1,0 +1,85 @@
+"""Statistics, sizes, and the sentences that follow from them."""
+
+from typing import Any
+
+import click
+import pytest
+
+from pxed.bench.advice import advise
+from pxed.bench.figures import median, percentile, ratio
+from pxed.bench.tftp import Comparison, Run, Target, summarise
+from pxed.cli.bench import _size
+
+
+@pytest.mark.parametrize(
+    ("values", "share", "expected"),
+    [([], 0.5, 0.0), ([7.0], 0.99, 7.0), ([3.0, 1.0, 2.0], 0.5, 2.0), ([1.0, 2.0], 0.5, 1.0),
+     ([float(n) for n in range(1, 101)], 0.99, 99.0), ([float(n) for n in range(1, 51)], 0.99, 50.0)],
+)  # fmt: skip
+def test_percentile_is_a_value_that_was_measured(values: list[float], share: float, expected: float) -> None:
+    assert percentile(values, share) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"), [([], 0.0), ([5.0], 5.0), ([9.0, 1.0, 2.0], 2.0), ([4.0, 1.0, 2.0, 9.0], 3.0)]
+)
+def test_median(values: list[float], expected: float) -> None:
+    assert median(values) == expected
+
+
+def test_no_ratio_to_nothing() -> None:
+    assert ratio(3.0, 2.0) == 1.5
+    assert ratio(3.0, 0.0) is None
+
+
+def run(**changes: Any) -> Run:
+    """A storm of ten seconds on an idle host of two processors, in which nothing was exhausted."""
+    values: dict[str, Any] = {
+        "rate": 1e8, "seconds": 10.0, "p50": 9.0, "p99": 10.0, "slowest": 10.0, "bytes": 10**9, "lost": {},
+        "repeats": 0, "duplicates": 0, "gaps": 0, "blksize": 1408, "windowsize": 1, "server_cpu": 5.0,
+        "generator_cpu": 4.0, "host_cpu": 10.0, "server_drops": {}, "client_drops": {},
+        "refused": 0, "neighbour_overflows": 0, **changes,
+    }  # fmt: skip
+    return Run(**values)
+
+
+def advice(*runs: Run, windowsize: int = 1) -> list[str]:
+    """What is said after these runs of one server."""
+    server = summarise(Target("pxed", "1", "10.0.0.1", "f"), list(runs))
+    return advise(Comparison(100, 10**7, 1408, windowsize, [server]), cores=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "waiting for each ACK is the limit"),
+        ({"server_drops": {"RcvbufErrors": 3}}, "pxed: its receive buffer overflowed, 3 datagrams were lost"),
+        ({"neighbour_overflows": 2}, "gc_thresh3"),
+        ({"client_drops": {"ReasmReqds": 2}}, "travelled in fragments"),
+        ({"server_cpu": 9.5, "host_cpu": 14.0}, "kept 0.9 of 2 processors busy, and that is its limit"),
+        ({"generator_cpu": 9.5, "host_cpu": 15.0}, "simulated clients kept a whole processor busy"),
+        ({"server_cpu": 8.5, "generator_cpu": 8.5, "host_cpu": 19.5}, "all 2 processors were busy"),
+    ],
+)
+def test_advice_names_what_was_exhausted(changes: dict[str, Any], words: str) -> None:
+    (sentence,) = advice(run(**changes))
+    assert words in sentence
+
+
+def test_advice_warns_of_spoilt_measurements() -> None:
+    assert any("Other work took 45%" in sentence for sentence in advice(run(host_cpu=18.0)))
+    assert any("themselves lost 7 datagrams" in sentence for sentence in advice(run(refused=7)))
+    assert "granted a window of 1, not 16" in advice(run(), windowsize=16)[0]
+
+
+def test_medians_of_runs_and_sums_of_losses() -> None:
+    runs = [run(rate=rate, server_cpu=cpu, lost={"silent": 1}) for rate, cpu in ((1.0, 4.0), (3.0, 6.0), (9.0, 5.0))]
+    summary = summarise(Target("x", "1", "10.0.0.1", "f"), runs)
+    assert (summary.rate, summary.cpu_per_gb, summary.lost) == (3.0, 5.0, {"silent": 3})
+
+
+def test_sizes() -> None:
+    context, parameter = click.Context(click.Command("x")), click.Option(["--size"])
+    assert [_size(context, parameter, text) for text in ("1408", "256K", "32MiB")] == [1408, 256 << 10, 32 << 20]
+    with pytest.raises(click.BadParameter):
+        _size(context, parameter, "32 elephants")

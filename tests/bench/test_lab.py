@@ -1,0 +1,87 @@
+"""The whole command in a small lab."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pxed.bench.lab import FIRST_CLIENT, Lab
+from pxed.bench.tftp import Storm, play, wait_for
+from pxed.errors import OperatorError
+
+pytestmark = pytest.mark.root
+
+SMALL = ("--clients", "3", "--size", "256K", "--runs", "1")
+
+
+def bench(*arguments: str, tmp: str = "/tmp") -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", "from pxed.cli import main; main()", "bench", "tftp", *arguments]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=120,
+        env={**os.environ, "TMPDIR": tmp},
+    )
+
+
+def test_pxed_beside_a_peer(tmp_path: Path) -> None:
+    done = bench("--lab", *SMALL, "--against", "dnsmasq", "--json", tmp=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    ours, theirs = result["servers"]
+    assert (ours["server"], theirs["server"]) == ("pxed", "dnsmasq")
+    assert ours["lost"] == theirs["lost"] == {}
+    for one in (ours, theirs):
+        (run,) = one["runs"]
+        assert run["bytes"] == 3 * 256 * 1024
+        assert one["p50"] <= one["p99"] <= one["slowest"] <= run["seconds"]
+        assert run["server_cpu"] > 0
+    assert theirs["rate_ratio"] == pytest.approx(ours["rate"] / theirs["rate"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_peers_that_exclude_each_other() -> None:
+    done = bench("--lab", *SMALL, "--against", "tftpd-hpa", "--against", "atftpd", "--json")
+    assert done.returncode == 0, done.stderr
+    servers = json.loads(done.stdout)["servers"]
+    assert [one["server"] for one in servers] == ["pxed", "tftpd-hpa", "atftpd"]
+    assert all("." in one["version"] and one["cpu_per_gb"] > 0 for one in servers)
+
+
+def test_windows_and_a_table_in_a_pipe() -> None:
+    done = bench("--lab", *SMALL, "--windowsize", "8")
+    assert done.returncode == 0, done.stderr
+    names, row = (line.split("\t") for line in done.stdout.splitlines())
+    assert row[0].startswith("pxed ")
+    assert len(row) == len(names)
+    assert "windowsize 8" in done.stderr
+
+
+def test_a_server_that_fails_is_told_and_cleaned_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Lab, "_pxed", lambda self, address: ["sh", "-c", "echo the disk is on fire; exit 3"])
+    with pytest.raises(OperatorError, match="the disk is on fire"), Lab(1000, 1) as lab:
+        wait_for(lab.start("pxed"), Storm(lab.content, 1, 1408, 1, FIRST_CLIENT, entered=lab.client_side.entered))
+    assert not Path(lab.root).exists()
+    assert not Path(f"/proc/{lab.server_side.pid}").exists()
+    assert not list(Path("/sys/fs/cgroup").glob(f"**/pxed-bench-{os.getpid()}-*"))
+
+
+def test_every_client_has_an_address_and_the_namespace_is_left_again() -> None:
+    outside = Path("/proc/thread-self/ns/net").readlink()
+    with Lab(50_000, 200) as lab:
+        target = lab.start("pxed")
+        storm = Storm(lab.content, 200, 1408, 1, FIRST_CLIENT, 60.0, lab.client_side.entered, lab.server_side.pid)
+        wait_for(target, storm)
+        run = play(target, storm)
+        assert run.lost == {}
+        neighbours = subprocess.run(
+            ["nsenter", f"--net=/proc/{lab.server_side.pid}/ns/net", "ip", "neigh"], capture_output=True, text=True
+        ).stdout
+        assert neighbours.count("10.99.64.") == 200
+    assert Path("/proc/thread-self/ns/net").readlink() == outside
