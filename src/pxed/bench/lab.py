@@ -5,6 +5,7 @@ however we end. Servers are killed by the kernel when we die (PR_SET_PDEATHSIG).
 """
 
 import ctypes
+import json
 import os
 import random
 import signal
@@ -22,10 +23,10 @@ from msgspec import Struct
 
 from pxed.bench.peers import PEERS, find
 from pxed.bench.process import Group, cpu_seconds
-from pxed.bench.tftp import FILE, Target
+from pxed.bench.tftp import FILE, Storm, Target
 from pxed.errors import OperatorError
 
-__all__ = ["CLIENTS", "FIRST_CLIENT", "Lab"]
+__all__ = ["CLIENTS", "Lab"]
 
 _CLONE_NEWNET = 0x40000000
 _NETWORK = "10.99"
@@ -54,13 +55,19 @@ class _Namespace:
             raise OperatorError(f"No network namespace can be made ({said or 'no reason given'}). A lab needs root.")
         self.pid = self._shell.pid
 
-    def run(self, *command: str) -> None:
-        """Run a command inside. Raises OperatorError with what it said."""
+    def run(self, *command: str) -> str:
+        """Run a command inside; what it printed. Raises OperatorError with what it said."""
         done = subprocess.run(
             ["nsenter", f"--net=/proc/{self.pid}/ns/net", "--", *command], capture_output=True, text=True, check=False
         )
         if done.returncode:
             raise OperatorError(f"`{' '.join(command)}` failed in the lab: {done.stderr.strip()}")
+        return done.stdout
+
+    def mac(self, interface: str) -> bytes:
+        """An interface's MAC."""
+        (link,) = json.loads(self.run("ip", "-json", "link", "show", "dev", interface))
+        return bytes.fromhex(link["address"].replace(":", ""))
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -97,14 +104,15 @@ class _Daemon(Struct, frozen=True):
 class Lab:
     """The namespaces, the file that is served, and the servers; everything ends with the `with` block.
 
-    size: bytes of the file. peers_cache: where peers that are not installed are unpacked.
+    size: bytes of the file. threads: of pxed's TFTP. peers_cache: where peers that are not installed are unpacked.
     """
 
-    def __init__(self, size: int, clients: int, peers_cache: Path | None = None) -> None:
+    def __init__(self, size: int, clients: int, threads: int = 1, peers_cache: Path | None = None) -> None:
         if clients > CLIENTS:
             raise OperatorError(f"A lab has addresses for {CLIENTS} clients.")
         self.content = content(size)
         self._clients = clients
+        self._threads = threads
         self._cache = peers_cache
         self._stack = ExitStack()
         self._servers = 0
@@ -141,6 +149,15 @@ class Lab:
             side.run("ip", "address", "add", f"{address}/{_PREFIX}", "dev", "bench0")
             side.run("ip", "link", "set", "dev", "bench0", "up")
         self.client_side.run("ip", "route", "add", "local", _CLIENT_BLOCK, "dev", "lo")
+
+        self.link = ("bench0", self.client_side.mac("bench0"), self.server_side.mac("bench0"))
+
+    def storm(self, clients: int, blksize: int, windowsize: int, patience: float = 30.0) -> Storm:
+        """A storm of clients of this lab."""
+        return Storm(
+            self.content, clients, blksize, windowsize, FIRST_CLIENT, patience, self.client_side.entered,
+            self.server_side.pid, self.link,
+        )  # fmt: skip
 
     def _namespace(self) -> _Namespace:
         made = _Namespace()
@@ -190,6 +207,7 @@ class Lab:
         config.write_text(
             f'[server]\naddress = "{address}"\nstate_dir = "{self._work}/state"\nsocket = "{self._work}/pxed.sock"\n'
             f'[log]\nlevel = "warning"\n[dhcp]\nenabled = false\n[tftp]\nroot = "{self.root}"\n'
+            f"threads = {self._threads}\n"
         )
         return [sys.executable, "-c", "from pxed.cli import main; main()", "--config", str(config), "serve"]
 

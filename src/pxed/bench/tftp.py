@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from pxed._ext.tftp_load import Load
 from pxed.bench import process
@@ -44,6 +44,7 @@ class Storm(Struct, frozen=True):
     patience: float = 30.0
     entered: Callable[[], AbstractContextManager[None]] = nullcontext
     server_namespace: int | None = None  # a process in it, where it is ours to look at
+    link: tuple[str, bytes, bytes] | None = None  # see Load
 
 
 class Run(Struct):
@@ -109,19 +110,12 @@ def wait_for(target: Target, storm: Storm) -> None:
     while True:
         target.alive()
         # A server that is not up yet is silent; short patience until it answers at all.
-        run = play(target, _one_client(storm, min(0.5, storm.patience)))
+        run = play(target, structs.replace(storm, clients=1, patience=min(0.5, storm.patience)))
         if not run.lost:
             return
         if set(run.lost) != {"silent"} or time.monotonic() > deadline:
             reasons = ", ".join(run.lost)
             raise OperatorError(f"{target.name} at {target.address} does not serve {target.file}: {reasons}.")
-
-
-def _one_client(storm: Storm, patience: float) -> Storm:
-    return Storm(
-        storm.content, 1, storm.blksize, storm.windowsize, storm.first_address, patience, storm.entered,
-        storm.server_namespace,
-    )  # fmt: skip
 
 
 def play(target: Target, storm: Storm) -> Run:
@@ -132,7 +126,7 @@ def play(target: Target, storm: Storm) -> Run:
             load = Load(
                 storm.clients, target.address, target.port, target.file, storm.content,
                 first_address=storm.first_address, blksize=storm.blksize, windowsize=storm.windowsize,
-                patience=storm.patience,
+                patience=storm.patience, link=storm.link,
             )  # fmt: skip
         except (OSError, ValueError) as error:
             raise OperatorError(f"The clients cannot be made: {error}.") from error

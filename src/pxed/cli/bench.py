@@ -55,11 +55,12 @@ def bench() -> None:
     "--against", "peers", multiple=True, type=click.Choice(PEER_NAMES),
     help="In the lab: measure this server too, in turn with pxed. Downloaded from Debian if it is not installed.",
 )  # fmt: skip
+@click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="In the lab: of pxed's TFTP.")
 @output.json_option
 def tftp(
     lab: bool, server: str | None, port: int, path: Path | None, name: str | None, first_address: str | None,
     pid: int | None, clients: int, size: int, blksize: int, windowsize: int, runs: int, patience: float,
-    peers: tuple[str, ...], as_json: bool,
+    peers: tuple[str, ...], threads: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Let simulated clients, each with an address of its own, read one file at the same time.
 
@@ -70,14 +71,11 @@ def tftp(
     from pxed.bench.tftp import Comparison, Storm
 
     if lab:
-        from pxed.bench.lab import FIRST_CLIENT, Lab
+        from pxed.bench.lab import Lab
 
-        with Lab(size, clients) as built:
+        with Lab(size, clients, threads) as built:
             targets = [built.start(one, output.note) for one in ("pxed", *dict.fromkeys(peers))]
-            storm = Storm(
-                built.content, clients, blksize, windowsize, FIRST_CLIENT, patience, built.client_side.entered,
-                built.server_side.pid,
-            )  # fmt: skip
+            storm = built.storm(clients, blksize, windowsize, patience)
             result = _measure(Comparison(clients, size, blksize, windowsize), targets, storm, runs)
     else:
         if peers or path is None:
