@@ -127,8 +127,9 @@ cdef class Load:
     clients: how many. first_address: client i has the address that is i after it, all on one socket; they must be
     local to the host. Without it each client has a port of its own and the kernel chooses the address.
     server: IPv4 address, port. name: the file; content: what it must be. blksize, windowsize: asked for (512 and 1 are
-    not asked for, being what a server does unasked). link: (interface, its MAC, the server's MAC, six bytes each):
-    packets leave by the link directly (needs root and first_address), which costs a third less. patience: seconds without progress after which a client gives up.
+    not asked for, being what a server does unasked). patience: seconds without progress after which a client gives up.
+    link: (interface, its MAC, the server's MAC, six bytes each): packets leave by the link directly (needs root and
+    first_address), which costs a third less.
     Raises OSError, ValueError.
     """
 
