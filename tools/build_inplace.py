@@ -6,6 +6,7 @@ import sys
 import warnings
 from pathlib import Path
 
+os.environ.setdefault("PXED_WERROR", "1")
 os.chdir(Path(__file__).parent.parent)
 sys.path.insert(0, "tools")
 sys.argv[1:] = ["-q", "build_ext", "--inplace", *sys.argv[1:]]

@@ -1,7 +1,8 @@
 """Build backend: setuptools.build_meta, plus the options of our Cython modules.
 
 Environment: PXED_DEBUG=1 (-O0, asserts, bounds checks), PXED_TRACE=1 (also line
-tracing, for coverage), PXED_SANITIZE=1 (address and undefined-behaviour sanitizers).
+tracing, for coverage), PXED_SANITIZE=1 (address and undefined-behaviour sanitizers),
+PXED_WERROR=1 (warnings are errors).
 """
 
 import os
@@ -35,6 +36,8 @@ class build_ext(_build_ext):
             "-Wno-cast-function-type",
             "-Wno-missing-field-initializers",
         ]
+        if _on("WERROR"):  # where we work; a user's newer compiler may warn of what ours does not
+            cflags.append("-Werror")
         ldflags = ["-fsanitize=address,undefined"] if sanitize else []
         macros = [("PXED_DEBUG", "1")] if debug else []
         if trace:  # coverage's C tracer needs the classic trace hooks on 3.13 and later

@@ -6,10 +6,11 @@ import pwd
 import resource
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
-from msgspec.structs import asdict, fields
+from msgspec.structs import fields, replace
 
 from pxed import boot, log
 from pxed.api.control import Reloaded, ServiceStatus
@@ -34,15 +35,19 @@ STOP_GRACE = 5.0  # seconds that responses in progress get at a stop; agents res
 # A descriptor per HTTP connection and per file in transfer; the soft limit of a login shell is 1024.
 DESCRIPTORS = 65536
 
-# What a reload takes over; every other key needs a restart, and the reload says so.
-RELOADED = (
-    "log",
-    "transaction",
-    "jobs",
-    "environment",
-    "dhcp.boot_programs",
-    "dhcp.boot_program_dir",
-    "dhcp.mtftp_machines",
+# What a reload takes over, by key or whole section; every other key needs a restart, keeps its running value until then,
+# and every reload says so.
+RELOADED = frozenset(
+    {
+        "log",
+        "transaction",
+        "jobs",
+        "environment",
+        "dhcp.boot_programs",
+        "dhcp.boot_program_dir",
+        "dhcp.mtftp_machines",
+        "tftp.root",
+    }
 )
 
 
@@ -115,10 +120,10 @@ class Server:
 
     def reload(self) -> Reloaded:
         """Read the configuration again; running transfers do not notice. Raises ConfigError and changes nothing."""
-        new = load(self._path)
-        changed = _changed_keys(self.config, new)
-        restart = tuple(key for key in changed if not key.startswith(RELOADED))
-        self.config = new
+        wanted = load(self._path)
+        changed = _changed_keys(self.config, wanted)
+        restart = tuple(key for key in changed if not _reloads(key))
+        self.config = new = _taken_over(self.config, wanted)
         log.set_up(new.log.level, new.log.format)
         self.transactions.configure(new)
         self._names.configure(new)
@@ -180,14 +185,34 @@ def _reload(server: Server) -> None:
         structlog.get_logger("pxed").error("configuration not taken over", error=str(error))
 
 
+def _reloads(key: str) -> bool:
+    """Whether a reload takes over 'section.key'."""
+    return key in RELOADED or key.partition(".")[0] in RELOADED
+
+
+def _keys() -> Iterator[tuple[str, str]]:
+    """Every (section, key) of the configuration."""
+    for section in fields(Config):
+        for key in fields(section.type):
+            yield section.name, key.name
+
+
 def _changed_keys(old: Config, new: Config) -> tuple[str, ...]:
     """The keys that differ, as 'section.key'."""
     return tuple(
-        f"{section.name}.{key}"
-        for section in fields(Config)
-        for key, value in asdict(getattr(old, section.name)).items()
-        if value != getattr(getattr(new, section.name), key)
+        f"{section}.{key}"
+        for section, key in _keys()
+        if getattr(getattr(old, section), key) != getattr(getattr(new, section), key)
     )
+
+
+def _taken_over(running: Config, wanted: Config) -> Config:
+    """The running configuration with what a reload may change."""
+    for section, key in _keys():
+        if _reloads(f"{section}.{key}"):
+            part = replace(getattr(running, section), **{key: getattr(getattr(wanted, section), key)})
+            running = replace(running, **{section: part})
+    return running
 
 
 def _make_state_dir(path: Path) -> None:

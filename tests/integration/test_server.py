@@ -17,6 +17,8 @@ import pytest
 from lab.environment import PXED
 from lab.network import Segment
 from lab.server import Server
+from pxed.api.control import Reloaded
+from pxed.cli.client import Client
 
 MIB = 1 << 20
 MAC = "52:54:00:78:02:01"
@@ -219,6 +221,20 @@ def test_sighup_reloads_and_drops_no_transfer(site: Site) -> None:
     while "unknown_machines" not in site.server.tail(5):  # the mistake, with the nearest key, is in the log
         pass
     assert "asking again" in site.http(unknown)[1]  # and the old configuration stays
+
+
+def test_a_reload_keeps_what_needs_a_restart_and_says_so_each_time(site: Site) -> None:
+    new_root = site.server.directory / "new-root"
+    new_root.mkdir()
+    (new_root / "only-new").write_text("new")
+    text = site.server.config.read_text().replace(f'root = "{site.server.directory}/tftp"', f'root = "{new_root}"')
+    site.server.config.write_text(text + "[http]\nport = 8080\n")
+    for _ in range(2):
+        done = Client(str(site.server.socket)).post("/reload", {}, Reloaded)
+        assert done.restart == ("http.port",)
+    assert site.http("/only-new") == (200, "new")
+    assert "http://10.78.0.1/pxed/check" in site.http("/pxed/boot.ipxe")[1]  # where pxed listens, not where it will
+    assert Client(str(site.server.socket)).post("/reload", {}, Reloaded).changed == ("http.port",)
 
 
 def test_a_wrong_configuration_is_told_with_file_line_and_nearest_key(tmp_path: Path) -> None:

@@ -25,17 +25,35 @@ RANK = {name: len(LAYERS) - line for line, names in enumerate(LAYERS) for name i
 # The agent runs in the imaging environment, which carries only these.
 AGENT_MAY_IMPORT = {"agent", "wire", "images", "types", "errors", "_ext"}
 SANS_IO = {"wire", "boot", "work"}
-SANS_IO_COMPILED = {"dhcp", "tftp", "tftp_sender", "sender", "timers", "blocks", "pacer"}
-BANNED = {"asyncio", "uvloop", "socket", "time", "select", "threading", "random", "secrets", "os", "pathlib", "io"}
+SANS_IO_COMPILED = {"dhcp", "tftp", "tftp_sender", "sender", "timers", "buf"}
+BANNED = {
+    "asyncio", "uvloop", "socket", "time", "datetime", "select", "threading", "random", "secrets", "os", "pathlib",
+    "io", "subprocess", "tempfile", "shutil", "logging", "structlog", "http", "urllib.request",
+}  # fmt: skip
+# The same for C: of libc and posix a sans-I/O module takes memory and integer types, no file, clock, socket or random.
+ALLOWED_C = {"libc.stdint", "libc.string", "libc.stddef", "libc.limits", "libc.errno"}
+ALLOWED_STDLIB_H = {"malloc", "calloc", "realloc", "free", "abort", "qsort", "bsearch"}
 # Shared by all on the lowest line.
 LOWEST = {"config", "types", "errors", "log"}
-_CIMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import|c?import\s+([\w.]+))", re.M)
+_CIMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import\s+(\([^)]*\)|[^\n]+)|c?import\s+([^\n]+))", re.M)
+
+
+def _c_imports(text: str) -> set[str]:
+    """What a .pyx or .pxd imports or cimports; `from pxed import a` and libc's and posix' names in full."""
+    found = set()
+    for stem, names, modules in _CIMPORT.findall(text):
+        for name in (
+            part.split("#")[0].split()[0] for part in (names or modules).strip("() ").split(",") if part.split()
+        ):
+            whole = stem == "pxed" or stem.partition(".")[0] in {"libc", "posix"}
+            found.add(f"{stem}.{name}" if whole else stem or name)
+    return found
 
 
 def _imports(path: Path) -> set[str]:
     text = path.read_text()
     if path.suffix not in {".py", ".pyi"}:
-        return {a or b for a, b in _CIMPORT.findall(text)}
+        return _c_imports(text)
     package = ["pxed", *path.relative_to(ROOT / "src/pxed").parts[:-1]]
     found = set()
     for node in ast.walk(ast.parse(text)):
@@ -70,7 +88,11 @@ def violations(layer: str, stem: str, imports: set[str]) -> list[str]:
             if not allowed:
                 wrong.append(f"{layer} imports {name}")
         sans_io = layer in SANS_IO or (layer == "_ext" and stem in SANS_IO_COMPILED)
-        if sans_io and top in BANNED:
+        header, _, symbol = name.rpartition(".")
+        c_io = top == "posix" or (
+            top == "libc" and header not in ALLOWED_C and (header, symbol in ALLOWED_STDLIB_H) != ("libc.stdlib", True)
+        )
+        if sans_io and (top in BANNED or name in BANNED or c_io):
             wrong.append(f"sans-I/O {layer}.{stem} imports {name}")
     return wrong
 
@@ -97,3 +119,18 @@ def test_layer(path: Path) -> None:
 )  # fmt: skip
 def test_a_planted_violation_is_seen(layer: str, imports: set[str]) -> None:
     assert violations(layer, "planted", imports)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["from pxed import net, service", "from libc.stdio cimport fopen", "from posix.time cimport clock_gettime",
+     "from posix.unistd cimport read", "from libc.stdlib cimport free, rand", "import datetime",
+     "from libc.stdlib cimport (\n    malloc,\n    rand,\n)"],
+)  # fmt: skip
+def test_a_planted_violation_in_a_sender_is_seen(line: str) -> None:
+    assert violations("_ext", "tftp_sender", _c_imports(line + "\n"))
+
+
+def test_the_names_of_sans_io_modules_exist() -> None:
+    stems = {path.stem for path in FILES if path.suffix in {".pyx", ".pxd"}}
+    assert stems >= SANS_IO_COMPILED

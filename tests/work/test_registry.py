@@ -218,7 +218,9 @@ def test_three_restarts_are_a_failure(driver, machine):
         assert driver.check().verdict is Verdict.WORK
         driver.report(driver.boot())
         driver.now += 30
-    assert driver.check().verdict is Verdict.NO_WORK
+    check = driver.check()
+    assert check.verdict is Verdict.NO_WORK
+    assert check.reason == f"No job waits for this machine; the last one, job {job.id}, ended as failed."
     assert driver.registry.record(job.id).job.reason == "The machine restarted during restore; 3 attempts were made."
     assert driver.events[-1].kind == "failed"
 

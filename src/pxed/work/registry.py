@@ -156,7 +156,7 @@ class Registry:
             change = self._overtaken(record, now)
             record = self._after(machine.id, record, change)
         if record is None:
-            return self._no_job(machine), change
+            return self._no_job(machine, change), change
         what = f"job {record.id}, {record.job.kind} of {record.job.image_name}"
         if record.id in busy:
             return Check(Verdict.HOLD, f"Something is being decided about {what}.", machine.id, record.id), change
@@ -177,10 +177,11 @@ class Registry:
         reason = "Unknown machine: left alone (transaction.unknown_machines = ignore)."
         return Check(Verdict.IGNORE, reason, machine_id)
 
-    def _no_job(self, machine: Machine) -> Check:
+    def _no_job(self, machine: Machine, change: Change) -> Check:
+        """No work, and why; `change` is what this very check has made of the machine's last job."""
         if not machine.known:
             return self._policy(machine)
-        last = self._records.get(self._last.get(machine.id, 0))
+        last = change.jobs[0] if change.jobs else self._records.get(self._last.get(machine.id, 0))
         if last is None:
             reason = "No job waits for this machine."
         else:
