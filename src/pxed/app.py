@@ -35,8 +35,8 @@ STOP_GRACE = 5.0  # seconds that responses in progress get at a stop; agents res
 # A descriptor per HTTP connection and per file in transfer; the soft limit of a login shell is 1024.
 DESCRIPTORS = 65536
 
-# What a reload takes over, by key or whole section; every other key needs a restart, keeps its running value until then,
-# and every reload says so.
+# What a reload takes over, by key or whole section; every other key needs a restart, keeps its running value until
+# then, and every reload says so.
 RELOADED = frozenset(
     {
         "log",
