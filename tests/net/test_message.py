@@ -20,6 +20,10 @@ from pxed.net.message import BytesBody, Response, Unsatisfiable, head_bytes, par
         ("bytes=a-b", None),
         ("bytes=1-2,4-5", None),
         ("pages=1-2", None),
+        ("Bytes=1-2", (1, 3)),  # RFC 9110 14.1: units are case-insensitive
+        (f"bytes={'9' * 5000}-", None),  # more digits than int() reads
+        (f"bytes=0-{'9' * 5000}", None),
+        (f"bytes=-{'9' * 5000}", None),
         ("", None),
     ],
 )

@@ -48,7 +48,10 @@ def test_any_input(httpd: Httpd, pieces: list[bytes]) -> None:
     assert httpd.loop.errors == []
 
 
-@given(header=st.one_of(st.text(max_size=40), st.from_regex(r"bytes=\d{0,30}-\d{0,30}")), size=st.integers(0, 1 << 62))
+@given(
+    header=st.one_of(st.text(max_size=40), st.from_regex(r"bytes=(\d{0,30}|9{4500})-(\d{0,30}|9{4500})")),
+    size=st.integers(0, 1 << 62),
+)
 def test_any_range_lies_within_the_body(header: str, size: int) -> None:
     try:
         cut = parse_range(header, size)

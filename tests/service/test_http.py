@@ -191,6 +191,15 @@ def test_refused_calls(
     assert words in answer["error"]
 
 
+@pytest.mark.parametrize("body", [b'{"token": "\xff\xfe"}', b'{"x": ' + b"[" * 60000, b"", b"\xff"])
+def test_a_body_that_is_no_json_is_400(house: House, tmp_path: Path, body: bytes) -> None:
+    file = tmp_path / "body"
+    file.write_bytes(body)
+    status, _, answer = house.curl("pxed/agent/claim", "--data-binary", f"@{file}")
+    assert status == 400
+    assert json.loads(answer)["error"]
+
+
 def test_a_claim_is_a_post(house: House) -> None:
     status, headers, _ = house.curl("pxed/agent/claim")
     assert (status, headers["allow"]) == (405, "POST")

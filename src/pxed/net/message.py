@@ -21,7 +21,8 @@ __all__ = [
     "parse_range",
 ]
 
-_RANGE = re.compile(r"bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*")
+# At most 19 digits: no body is longer, and what a client sends must not reach int()'s limit of 4300 digits.
+_RANGE = re.compile(r"bytes\s*=\s*(?:(\d{1,19})\s*)?-\s*(?:(\d{1,19})\s*)?", re.IGNORECASE | re.ASCII)
 
 
 class Request(Struct, frozen=True):
@@ -129,8 +130,8 @@ class Unsatisfiable(Exception):
 def parse_range(header: str, size: int) -> tuple[int, int] | None:
     """(start, stop) of a Range header, RFC 9110 14.1.2; None when it is to be ignored.
 
-    Ignored: another unit, a malformed one, several ranges (no boot client sends them; answering with the whole is
-    allowed). Raises Unsatisfiable.
+    Ignored: another unit, a malformed one, positions past 10^19, several ranges (no boot client sends them; answering
+    with the whole is allowed). Raises Unsatisfiable.
     """
     match = _RANGE.fullmatch(header.strip())
     if match is None:

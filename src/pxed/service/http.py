@@ -128,7 +128,7 @@ class MachineHttp:
             status, text = 404, str(error)
         except RefusedError as error:
             status, text = 409, str(error)
-        except (msgspec.ValidationError, msgspec.DecodeError, PeerError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, PeerError) as error:
             status, text = 400, f"the request's body is not what was expected: {error}"
         except OperatorError as error:  # the database cannot be written, a pack of the image store is gone
             self._log.error("agent's request failed", path=request.path, peer=request.peer[0], error=str(error))
