@@ -138,6 +138,35 @@ def test_4011_is_answered_from_4011_to_the_port_asked_from(net: Net, stack: Exit
         assert answer.packet.file.rstrip(b"\0") == b"snponly.efi"
 
 
+@pytest.mark.parametrize("same_host", [False, True])
+def test_4011_is_answered_from_the_address_asked_or_not_at_all(net: Net, stack: ExitStack, same_host: bool) -> None:
+    """A giaddr left over from the lease does not choose the address, and an address not configured is not pxed's."""
+    server, client, other = net.namespace("server"), net.namespace("client"), net.namespace("other")
+    net.link(server, "eth0", client, "eth0")
+    net.link(server, "eth1", other, "eth0")
+    server.address("eth0", "10.1.0.1/24")
+    server.address("eth0", "10.1.0.9/24")  # not configured
+    server.address("eth1", "10.2.0.1/24")
+    client.address("eth0", "10.1.0.50/24")
+    pxed(server, "10.1.0.1", "10.2.0.1", same_host=same_host)
+    machine = rom(stack, client, arch=7)
+    request = machine.packet(MessageType.REQUEST, ciaddr="10.1.0.50", giaddr="10.2.0.99")
+    inform = machine.packet(MessageType.INFORM, ciaddr="10.1.0.50")
+
+    machine.send(request, ("10.1.0.9", 4011))
+    machine.send(inform, ("10.1.0.9", 67))
+    machine.send(request, ("10.1.0.1", 4011))
+
+    answer = machine.wait(MessageType.ACK, 4011)
+    assert answer.source == ("10.1.0.1", 4011)
+    assert answer.server_id == answer.packet.siaddr == "10.1.0.1"
+    # Requests of a socket are taken in order: a first answer would have come before the second one.
+    machine.send(inform, ("10.1.0.1", 67))
+    (informed,) = machine.answers(1)
+    assert informed.source == ("10.1.0.1", 67)
+    assert machine.answers(1, 0.0) == []
+
+
 def test_same_host_as_dnsmasq(net: Net, stack: ExitStack, tmp_path: Path) -> None:
     server, client = lan(net, "server", "client")
     server.address("eth0", "10.1.0.1/24")

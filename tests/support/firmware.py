@@ -52,7 +52,9 @@ class Firmware:
         """Close its socket."""
         self.sock.close()
 
-    def packet(self, message: MessageType, ciaddr: str = "0.0.0.0", **more: bytes) -> dhcp.Packet:
+    def packet(
+        self, message: MessageType, ciaddr: str = "0.0.0.0", giaddr: str = "0.0.0.0", **more: bytes
+    ) -> dhcp.Packet:
         """A request as PXE ROMs send it; `more` are options by name of OptionCode."""
         options = {
             OptionCode.MESSAGE_TYPE: bytes((message,)),
@@ -67,6 +69,7 @@ class Firmware:
             xid=self.xid,
             flags=0x8000,
             ciaddr=ciaddr,
+            giaddr=giaddr,
             chaddr=self.mac,
             options={int(k): v for k, v in options.items()},
         )

@@ -282,8 +282,8 @@ class DhcpPorts:
                 self._count("no-interface")
                 continue
             # ipi_spec_dst is our address even for a broadcast, ipi_addr is what the header says.
-            index, _local, destination = _PKTINFO.unpack(info)
-            self._hand_on(data, port, source, str(IPv4Address(destination)), index)
+            index, local, destination = _PKTINFO.unpack(info)
+            self._hand_on(data, port, source, str(IPv4Address(destination)), index, local == destination)
 
     def _read_packets(self, sock: socket.socket) -> None:
         """The packet socket is readable."""
@@ -303,21 +303,26 @@ class DhcpPorts:
                 self._count("malformed-udp")
                 continue
             source, destination, data = parsed
-            if kind == _PACKET_HOST and not self._interfaces.is_ours(destination[0]):
-                self._count("not-for-us")  # a packet that this host routes, or for another address of it
-                continue
             try:
                 index = socket.if_nametoindex(name)
             except OSError:  # gone since
                 self._count("no-interface")
                 continue
-            self._hand_on(data, SERVER_PORT, source, destination[0], index)
+            self._hand_on(data, SERVER_PORT, source, destination[0], index, kind == _PACKET_HOST)
 
-    def _hand_on(self, data: bytes, port: int, source: tuple[str, int], destination: str, index: int) -> None:
+    def _hand_on(
+        self, data: bytes, port: int, source: tuple[str, int], destination: str, index: int, unicast: bool
+    ) -> None:
         """Find the address that the sender reaches, and pass the datagram on."""
         interfaces = self._interfaces
+        if unicast and not interfaces.is_ours(destination):
+            self._count("not-for-us")  # for an address of this host that is not configured, or to be routed
+            return
         broadcast = interfaces.is_broadcast(index, destination)
-        giaddr = str(IPv4Address(data[_GIADDR])) if len(data) >= _GIADDR.stop else ""
+        # Relays bring what comes to port 67. On 4011 the client itself speaks, and a giaddr is left over from its
+        # lease: it must be answered from the address that it asked.
+        relayed = port == SERVER_PORT and len(data) >= _GIADDR.stop
+        giaddr = str(IPv4Address(data[_GIADDR])) if relayed else ""
         server_address = interfaces.address_for(index, giaddr, destination, source[0])
         if server_address is None:
             self._count("not-our-interface")
