@@ -54,6 +54,24 @@ def test_the_peers_that_exclude_each_other() -> None:
     assert all("." in one["version"] and one["cpu_per_gb"] > 0 for one in servers)
 
 
+@pytest.mark.parametrize("windowsize", ["1", "8"])
+def test_any_server_by_its_command_line(windowsize: str, tmp_path: Path) -> None:
+    reflector = tmp_path / "reflector"
+    source = Path(__file__).parents[2] / "benchmarks/reflector.c"
+    subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", reflector, source], check=True)
+    command = f"{reflector} {{address}} {{file}} {{blksize}} {{windowsize}}"
+    done = bench("--lab", *SMALL, "--windowsize", windowsize, "--against-command", command, "--json")
+    assert done.returncode == 0, done.stderr
+    assert [one["server"] for one in json.loads(done.stdout)["servers"]] == ["pxed", "reflector"]
+
+
+@pytest.mark.parametrize("command", ["/no/such/program {address}", "true {nothing}", "", "true 'x"])
+def test_a_command_line_that_cannot_be_started_is_told(command: str) -> None:
+    done = bench("--lab", *SMALL, "--against-command", command)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("pxed: The")
+
+
 def test_windows_and_a_table_in_a_pipe() -> None:
     done = bench("--lab", *SMALL, "--windowsize", "8")
     assert done.returncode == 0, done.stderr

@@ -8,6 +8,8 @@ import ctypes
 import json
 import os
 import random
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -166,16 +168,35 @@ class Lab:
 
     def start(self, name: str, note: Callable[[str], None] = lambda text: None) -> Target:
         """Start a server ("pxed" or one of PEERS) on an address of its own; it is not yet waited for."""
+        address = self._address()
+        if name == "pxed":
+            return self._start(name, _own_version(), address, self._pxed(address), {})
+        program = find(name, self._cache, note)
+        command = program.command + PEERS[name].command(address, self.root, self._clients)
+        return self._start(name, program.version, address, command, program.environment)
+
+    def start_command(self, words: str, **values: object) -> Target:
+        """Start any server from its command line; {address}, {root}, {file} and the keys of `values` are filled in."""
+        address = self._address()
+        try:
+            filled = [
+                word.format(address=address, root=self.root, file=self.root / FILE, **values)
+                for word in shlex.split(words)
+            ]
+        except (KeyError, ValueError, IndexError) as error:
+            raise OperatorError(f"The command line `{words}` cannot be filled in: {error}.") from error
+        if not filled or shutil.which(filled[0]) is None:
+            raise OperatorError(f"There is no program `{filled[0] if filled else words}`.")
+        return self._start(Path(filled[0]).name, "", address, filled, {})
+
+    def _address(self) -> str:
         self._servers += 1
         address = f"{_NETWORK}.0.{self._servers}"
         if self._servers > 1:
             self.server_side.run("ip", "address", "add", f"{address}/{_PREFIX}", "dev", "bench0")
-        if name == "pxed":
-            command, environment, release = self._pxed(address), {}, _own_version()
-        else:
-            program = find(name, self._cache, note)
-            command = program.command + PEERS[name].command(address, self.root, self._clients)
-            environment, release = program.environment, program.version
+        return address
+
+    def _start(self, name: str, release: str, address: str, command: list[str], environment: dict[str, str]) -> Target:
         join, meter = self._meter(name)
         log = self._work / f"{name}.log"
         with log.open("wb") as out:

@@ -55,12 +55,17 @@ def bench() -> None:
     "--against", "peers", multiple=True, type=click.Choice(PEER_NAMES),
     help="In the lab: measure this server too, in turn with pxed. Downloaded from Debian if it is not installed.",
 )  # fmt: skip
+@click.option(
+    "--against-command", "commands", multiple=True, metavar="COMMAND",
+    help="In the lab: measure the TFTP server that this starts, on port 69 of {address}; {root}, {file}, {blksize}, "
+    "{windowsize} and {clients} are filled in too.",
+)  # fmt: skip
 @click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="In the lab: of pxed's TFTP.")
 @output.json_option
 def tftp(
     lab: bool, server: str | None, port: int, path: Path | None, name: str | None, first_address: str | None,
     pid: int | None, clients: int, size: int, blksize: int, windowsize: int, runs: int, patience: float,
-    peers: tuple[str, ...], threads: int, as_json: bool,
+    peers: tuple[str, ...], commands: tuple[str, ...], threads: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Let simulated clients, each with an address of its own, read one file at the same time.
 
@@ -75,10 +80,12 @@ def tftp(
 
         with Lab(size, clients, threads) as built:
             targets = [built.start(one, output.note) for one in ("pxed", *dict.fromkeys(peers))]
+            filled = {"blksize": blksize, "windowsize": windowsize, "clients": clients}
+            targets += [built.start_command(command, **filled) for command in commands]
             storm = built.storm(clients, blksize, windowsize, patience)
             result = _measure(Comparison(clients, size, blksize, windowsize), targets, storm, runs)
     else:
-        if peers or path is None:
+        if peers or commands or path is None:
             raise click.UsageError("--server needs --file, and has no --against.")
         content = path.read_bytes()
         storm = Storm(content, clients, blksize, windowsize, first_address or "", patience)
