@@ -56,6 +56,29 @@ class DropNth:
         return [] if self._match(datagram) and next(self._seen) in self._numbers else [at]
 
 
+class SmallRing:
+    """A client's receive ring of `size` datagrams that its firmware empties every `interval` seconds."""
+
+    def __init__(self, size: int, interval: float = 0.001) -> None:
+        self.size, self._interval = size, interval
+        self._filled: dict[int, int] = {}
+
+    def __call__(self, datagram: bytes, at: float) -> list[float]:
+        poll = int(at / self._interval) + 1
+        self._filled[poll] = self._filled.get(poll, 0) + 1
+        return [poll * self._interval] if self._filled[poll] <= self.size else []
+
+
+class LinkMtu:
+    """A link that swallows datagrams with more than `size` bytes of UDP payload."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __call__(self, datagram: bytes, at: float) -> list[float]:
+        return [at] if len(datagram) <= self.size else []
+
+
 def rrq(name: str, mode: str = "octet", **options: int | str) -> bytes:
     """A read request with options in the order given."""
     words = [name, mode, *itertools.chain.from_iterable((key, str(value)) for key, value in options.items())]

@@ -55,6 +55,16 @@ static inline uint64_t pxed_path_hash(const pxed_path *p, uint64_t seed) {
     return h ^ h >> 33;
 }
 
+/* The same of the client's address alone. */
+static inline uint64_t pxed_client_hash(const pxed_path *p, uint64_t seed) {
+    pxed_path client = *p;
+    if (p->remote.any.sa_family == AF_INET6)
+        client.remote.v6.sin6_port = 0;
+    else
+        client.remote.v4.sin_port = 0;
+    return pxed_path_hash(&client, seed);
+}
+
 static inline int pxed_path_is_v6(const pxed_path *p) { return p->remote.any.sa_family == AF_INET6; }
 
 static inline uint16_t pxed_path_port(const pxed_path *p) {

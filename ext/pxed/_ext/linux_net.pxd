@@ -13,6 +13,7 @@ cdef extern from "linux_net.h" nogil:
 
     bint pxed_path_equal(const pxed_path *a, const pxed_path *b)
     uint64_t pxed_path_hash(const pxed_path *path, uint64_t seed)
+    uint64_t pxed_client_hash(const pxed_path *path, uint64_t seed)
     bint pxed_path_is_v6(const pxed_path *path)
     uint16_t pxed_path_port(const pxed_path *path)
     void pxed_path_text(const pxed_path *path, int which, char *out)

@@ -50,6 +50,7 @@ cdef struct TftpRequest:
 
 cdef int opcode(const uint8_t *data, size_t size) noexcept nogil
 cdef bint parse_request(const uint8_t *data, size_t size, TftpRequest *request) noexcept nogil
+cdef uint64_t hash_request(const uint8_t *data, size_t size) noexcept nogil
 cdef int parse_block(const uint8_t *data, size_t size) noexcept nogil
 cdef void write_data_header(uint8_t *out, uint64_t block) noexcept nogil
 cdef size_t write_oack(uint8_t *out, uint32_t options, uint32_t blksize, uint64_t tsize, uint32_t timeout,

@@ -18,6 +18,15 @@ cdef int opcode(const uint8_t *data, size_t size) noexcept nogil:
     return data[0] << 8 | data[1]
 
 
+cdef uint64_t hash_request(const uint8_t *data, size_t size) noexcept nogil:
+    # FNV-1a: tells one request from the next one of the same client, nothing more.
+    cdef uint64_t h = 0xcbf29ce484222325
+    cdef size_t i
+    for i in range(size):
+        h = (h ^ data[i]) * <uint64_t>0x100000001b3
+    return h
+
+
 cdef int parse_block(const uint8_t *data, size_t size) noexcept nogil:
     """The block number of an ACK or the code of an ERROR; -1 when it is cut. Bytes behind it are allowed."""
     if size < 4:

@@ -6,6 +6,7 @@ from pxed._ext.blob cimport pxed_blob
 from pxed._ext.linux_net cimport pxed_batch, pxed_path
 from pxed._ext.sender cimport Command, Sender
 from pxed._ext.tftp cimport ERROR_TEXT_LIMIT
+from pxed._ext.tftp_flow cimport BlockSizes, Burst, Rto
 from pxed._ext.timers cimport Timer, Wheel
 
 cdef enum State:
@@ -59,9 +60,8 @@ cdef struct Transfer:
     uint64_t progress_at         # the last new acknowledgement
     uint64_t gone_back_at
     uint64_t deadline            # when waiting for an ACK ends; the timer may be armed for earlier
-    uint64_t timeout             # ns, with back-off
-    uint64_t srtt                # ns, 0 = no measurement yet (RFC 6298)
-    uint64_t rttvar
+    Rto rto
+    Burst burst                  # of a window
     uint32_t options             # asked for and acceptable (tftp.pxd: Option)
     uint32_t tries               # times the packet or window in flight was sent since the last progress
     uint16_t blksize
@@ -72,6 +72,8 @@ cdef struct Transfer:
     bint listening               # nothing more is sent before it answers
     bint heard                   # it acknowledged anything
     bint gone_back               # since the last progress
+    bint pausing                 # between two bursts of a window
+    bint lowered                 # its block size is held to be too large
 
 
 cdef struct ControlPacket:
@@ -89,6 +91,8 @@ cdef struct Counters:
     uint64_t retransmits
     uint64_t go_backs            # of windows, by an ACK
     uint64_t timeouts
+    uint64_t bursts_shrunk       # of windows
+    uint64_t blksize_lowered     # of clients, for their next request
     uint64_t writes_refused
     uint64_t outcome[OUTCOMES]
     uint64_t drop[DROPS]
@@ -96,6 +100,7 @@ cdef struct Counters:
 
 cdef class TftpSender(Sender):
     cdef Wheel wheel
+    cdef BlockSizes sizes
     cdef Transfer **buckets
     cdef size_t bucket_mask
     cdef Transfer **slots        # by the low bits of the id
@@ -129,8 +134,7 @@ cdef class TftpSender(Sender):
     cdef void _on_error(self, Transfer *t, const uint8_t *data, size_t size, uint64_t now) noexcept nogil
     cdef void _on_timeout(self, Transfer *t, uint64_t now) noexcept nogil
     cdef void _drop(self, DropReason reason) noexcept nogil
-    cdef void _measure(self, Transfer *t, uint64_t rtt) noexcept nogil
-    cdef uint64_t _measured_timeout(self, Transfer *t) noexcept nogil
+    cdef bint _too_large(self, Transfer *t, uint64_t now) noexcept nogil
     cdef void _on_send(self, Transfer *t, pxed_blob *blob, uint64_t now) noexcept nogil
     # what goes out
     cdef void _enqueue(self, Transfer *t) noexcept nogil

@@ -9,8 +9,7 @@ Rules (RFC 1350, 1123 section 4.2.3.1, 2347-2349, 7440):
   are echoes (EDK2 sends one per unexpected block) and are ignored until there is progress or the time is up; so are
   ACKs that come sooner than half a round trip after going back, and equal ACKs of the last block sent before going
   back, since they answer our own duplicates.
-- The retransmit timeout follows the measured round trip (RFC 6298), doubles with each try, and no round trip is
-  measured on a block that was sent twice (Karn). Progress without a measurement halves it again.
+- The retransmit timeout, the bursts of a window and the largest block follow what the client shows: tftp_flow.pyx.
 - Nobody who has not answered gets more than UNANSWERED_SENDS datagrams per request.
 - ACKs and ERRORs of no transfer are counted and get no answer: late duplicates are normal after the last block, and an
   ERROR 5 to a forged address would make us a reflector. An ERROR is never answered at all.
@@ -47,6 +46,7 @@ from pxed._ext.tftp cimport (
     OP_WRQ,
     OPT_TSIZE,
     TftpRequest,
+    hash_request,
     opcode,
     parse_block,
     parse_request,
@@ -54,6 +54,7 @@ from pxed._ext.tftp cimport (
     write_error,
     write_oack,
 )
+from pxed._ext.tftp_flow cimport BlockSizes, burst_progress, rto_back_off, rto_measure, rto_progress, rto_start
 
 cimport cython
 
@@ -76,12 +77,6 @@ cdef enum:
     FIRST_BUCKETS = 256
 
 cdef uint64_t MS = 1_000_000
-# Until a round trip has been measured (RFC 6298 section 2.1), unless the client names its own timeout.
-cdef uint64_t FIRST_TIMEOUT = 1000 * MS
-# Firmware polls its NIC on timer ticks of up to 55 ms (the PC's clock) and writes progress to slow consoles.
-cdef uint64_t SHORTEST_TIMEOUT = 50 * MS
-# Clients give up after 5 to 30 s of silence, so several tries must fit into that.
-cdef uint64_t LONGEST_TIMEOUT = 2000 * MS
 # EDK2 waits up to 6 times 4-5 s: a client that has said nothing for this long is gone.
 cdef uint64_t SILENCE = 30_000 * MS
 # After the last datagram to a stranger we only listen: its answers may have been lost, EDK2 repeats them every 4-5 s.
@@ -90,21 +85,16 @@ cdef uint64_t LISTEN = 20_000 * MS
 cdef uint64_t LINGER = 6000 * MS
 # A request that the control plane has left unanswered for this long is stale: its client has long given up.
 cdef uint64_t ASKED_PATIENCE = 30_000 * MS
+# The pause between two bursts of a window: the next tick of the wheel. Firmware polls its NIC within some ms.
+cdef uint64_t PAUSE = 1 * MS
+# A first full-size block, sent twice and unanswered for this long by a client that answered our OACK, is too large.
+cdef uint64_t TOO_LARGE_AFTER = 1000 * MS
 # Duplicates made by the network come within milliseconds; a machine that restarts takes seconds.
 cdef uint64_t RESTART_AFTER = 500 * MS
 
 DROP_NAMES = (
     "malformed", "opcode", "unknown-peer", "stale-ack", "merged", "busy", "no-memory", "control-full",
 )
-
-
-cdef uint64_t _hash_bytes(const uint8_t *data, size_t size) noexcept nogil:
-    # FNV-1a: tells one request from the next one of the same client, nothing more.
-    cdef uint64_t h = 0xcbf29ce484222325
-    cdef size_t i
-    for i in range(size):
-        h = (h ^ data[i]) * <uint64_t>0x100000001b3
-    return h
 
 
 @cython.final
@@ -119,6 +109,7 @@ cdef class TftpSender(Sender):
         if not 0 < limit <= 1 << SLOT_BITS:
             raise ValueError(f"limit must be from 1 to {1 << SLOT_BITS}")
         self.wheel = Wheel()
+        self.sizes = BlockSizes(seed)
         self.seed = seed
         self.limit = limit
         self.ready.ready_next = self.ready.ready_previous = &self.ready
@@ -176,9 +167,12 @@ cdef class TftpSender(Sender):
                 return
             t = <Transfer *>timer.owner
             if t.queued:  # nothing to wait for before it has left
-                self.wheel.arm(&t.timer, now + t.timeout)
+                self.wheel.arm(&t.timer, now + t.rto.timeout)
             elif t.deadline > now:
                 self.wheel.arm(&t.timer, t.deadline)
+            elif t.pausing:
+                t.pausing = False
+                self._enqueue(t)
             else:
                 self._on_timeout(t, now)
 
@@ -350,7 +344,7 @@ cdef class TftpSender(Sender):
         if request.mode != MODE_OCTET and request.mode != MODE_NETASCII:
             self._send_error(path, ERR_ILLEGAL, b"only the modes octet and netascii are supported", 47)
             return
-        request_hash = _hash_bytes(data, size)
+        request_hash = hash_request(data, size)
         t = self._find(path)
         if t is not NULL:
             if t.request_hash == request_hash and (now - t.progress_at < RESTART_AFTER if t.heard else not t.listening):
@@ -368,7 +362,8 @@ cdef class TftpSender(Sender):
         t.request_hash = request_hash
         t.options = request.options
         t.blksize = min(request.blksize, LARGEST_BLOCK_V6 if pxed_path_is_v6(path) else LARGEST_BLOCK_V4)
-        t.windowsize = min(request.windowsize, LARGEST_WINDOW)
+        t.blksize = min(t.blksize, self.sizes.largest(path, now))
+        t.windowsize = t.burst.size = min(request.windowsize, LARGEST_WINDOW)
         t.client_timeout = request.timeout
         if self.add_event(EVENT_REQUEST, t.id, path, data, size) is NULL:
             self._drop(DROP_NO_MEMORY)
@@ -381,7 +376,7 @@ cdef class TftpSender(Sender):
         t.blob = pxed_blob_ref(blob)
         t.blocks = blob.size // t.blksize + 1
         t.next = t.high = 1
-        t.timeout = t.client_timeout * 1000 * MS if t.client_timeout else FIRST_TIMEOUT
+        rto_start(&t.rto, t.client_timeout)
         t.progress_at = now
         t.state = STATE_OPTIONS if t.options else STATE_SENDING
         self.asked -= 1
@@ -393,7 +388,7 @@ cdef class TftpSender(Sender):
             t.state = STATE_SENDING
             t.heard = True
             if t.tries == 1:
-                self._measure(t, now - t.timed_at)
+                rto_measure(&t.rto, now - t.timed_at)
             t.tries = 0
             t.progress_at = now
             self._enqueue(t)
@@ -407,7 +402,7 @@ cdef class TftpSender(Sender):
         elif number > t.acked:
             self._on_progress(t, number, now)
         elif (t.windowsize > 1 and not t.gone_back and t.next > t.acked + 1 and t.acked >= t.recover
-              and now - t.gone_back_at >= t.srtt // 2):
+              and now - t.gone_back_at >= t.rto.srtt // 2):
             self.counters.go_backs += 1
             t.gone_back_at = now
             t.gone_back = True
@@ -417,11 +412,16 @@ cdef class TftpSender(Sender):
 
     cdef void _on_progress(self, Transfer *t, uint64_t block, uint64_t now) noexcept nogil:
         if t.timed != 0 and block >= t.timed:
-            self._measure(t, now - t.timed_at)
+            rto_measure(&t.rto, now - t.timed_at)
             t.timed = 0
-        elif t.srtt != 0:
-            # No clean measurement, but progress: take the back-off back by halves, in case the path became slow.
-            t.timeout = max(t.timeout // 2, self._measured_timeout(t))
+        else:
+            rto_progress(&t.rto)
+        if t.windowsize > 1:
+            t.pausing = False
+            self.counters.bursts_shrunk += burst_progress(&t.burst, block - t.acked, t.windowsize, t.next == block + 1)
+        if t.lowered:  # it was something else that kept the first block from it
+            t.lowered = False
+            self.sizes.forget(&t.path)
         t.heard = True
         t.acked = block
         t.tries = 0
@@ -432,7 +432,7 @@ cdef class TftpSender(Sender):
             return
         if t.next <= block:
             t.next = block + 1
-        if t.windowsize > 1 and t.next > block + 1 and now - t.gone_back_at >= t.srtt // 2:
+        if t.windowsize > 1 and t.next > block + 1 and now - t.gone_back_at >= t.rto.srtt // 2:
             self.counters.go_backs += 1
             t.gone_back_at = now
             t.gone_back = True
@@ -440,7 +440,7 @@ cdef class TftpSender(Sender):
         elif t.next <= min(t.acked + t.windowsize, t.blocks):
             self._enqueue(t)
         else:
-            self._wait(t, now + t.timeout)
+            self._wait(t, now + t.rto.timeout)
 
     cdef void _on_error(self, Transfer *t, const uint8_t *data, size_t size, uint64_t now) noexcept nogil:
         cdef int code = parse_block(data, size)
@@ -455,7 +455,6 @@ cdef class TftpSender(Sender):
         self._finish(t, outcome, code, data + 4, length, now)
 
     cdef void _on_timeout(self, Transfer *t, uint64_t now) noexcept nogil:
-        cdef uint64_t ceiling = LONGEST_TIMEOUT
         if t.state == STATE_ASKED:
             self._finish(t, OUTCOME_ABANDONED, 0, NULL, 0, now)
         elif not t.heard and t.tries >= UNANSWERED_SENDS:
@@ -463,33 +462,25 @@ cdef class TftpSender(Sender):
                 self._finish(t, OUTCOME_NO_ANSWER, 0, NULL, 0, now)
             else:
                 t.listening = True
-                self._wait(t, t.progress_at + max(LISTEN, 2 * t.timeout))
+                self._wait(t, t.progress_at + max(LISTEN, 2 * t.rto.timeout))
         elif t.heard and t.high > t.blocks and t.tries >= LAST_SENDS and now - t.progress_at >= LINGER:
             self._finish(t, OUTCOME_OK, 0, NULL, 0, now)
         elif now - t.progress_at >= SILENCE and t.heard:
             self._finish(t, OUTCOME_TIMEOUT, 0, NULL, 0, now)
         else:
-            if t.timeout > ceiling:
-                ceiling = t.timeout  # the client's own choice
-            t.timeout = min(t.timeout * 2, ceiling)
+            if self._too_large(t, now) and self.sizes.lower(&t.path, t.blksize, now):
+                t.lowered = True
+                self.counters.blksize_lowered += 1
+            rto_back_off(&t.rto)
             t.gone_back = False
             t.gone_back_at = now
             self.counters.timeouts += 1
             self._go_back(t)
 
-    cdef void _measure(self, Transfer *t, uint64_t rtt) noexcept nogil:
-        # RFC 6298 section 2 in integers.
-        cdef uint64_t error = rtt - t.srtt if rtt > t.srtt else t.srtt - rtt
-        if t.srtt == 0:
-            t.srtt = rtt
-            t.rttvar = rtt // 2
-        else:
-            t.rttvar = (3 * t.rttvar + error) // 4
-            t.srtt = (7 * t.srtt + rtt) // 8
-        t.timeout = self._measured_timeout(t)
-
-    cdef uint64_t _measured_timeout(self, Transfer *t) noexcept nogil:
-        return max(SHORTEST_TIMEOUT, min(t.srtt + 4 * t.rttvar, LONGEST_TIMEOUT))
+    cdef bint _too_large(self, Transfer *t, uint64_t now) noexcept nogil:
+        # It asked for a block size and took our answer, but never a first block of that size.
+        return (t.state == STATE_SENDING and t.heard and t.acked == 0 and t.blocks > 1 and t.tries >= 2
+                and not t.lowered and now - t.progress_at >= TOO_LARGE_AFTER)
 
     cdef void _drop(self, DropReason reason) noexcept nogil:
         self.counters.drop[<int>reason] += 1
@@ -521,6 +512,8 @@ cdef class TftpSender(Sender):
         t.next = t.acked + 1
         t.recover = t.high
         t.timed = 0
+        t.burst.sent = 0
+        t.pausing = False
         self._enqueue(t)
 
     cdef void _send_error(self, const pxed_path *path, uint32_t code, const uint8_t *text, size_t size) noexcept nogil:
@@ -546,12 +539,12 @@ cdef class TftpSender(Sender):
             self.counters.retransmits += t.tries != 0
             t.tries += 1
             t.timed_at = now
-            self._wait(t, now + t.timeout)
+            self._wait(t, now + t.rto.timeout)
             return False
         last = min(t.acked + t.windowsize, t.blocks)
         if t.next == t.acked + 1:
             t.tries += 1
-        while t.next <= last and sent < TURN:
+        while t.next <= last and sent < TURN and (t.burst.sent < t.burst.size or t.windowsize == 1):
             offset = (t.next - 1) * t.blksize
             size = min(<uint64_t>t.blksize, t.blob.size - offset)
             write_data_header(header, t.next)
@@ -570,8 +563,14 @@ cdef class TftpSender(Sender):
                     t.timed = t.next
                     t.timed_at = now
             t.next += 1
+            t.burst.sent += 1
         self.counters.datagrams += sent
-        self._wait(t, now + t.timeout)
+        if t.next <= last and t.burst.sent >= t.burst.size:
+            t.pausing = True
+            t.burst.sent = 0
+            self._wait(t, now + PAUSE)
+            return False
+        self._wait(t, now + t.rto.timeout)
         return t.next <= last
 
     cdef dict statistics(self):
@@ -585,6 +584,8 @@ cdef class TftpSender(Sender):
             "retransmits": self.counters.retransmits,
             "go_backs": self.counters.go_backs,
             "timeouts": self.counters.timeouts,
+            "bursts_shrunk": self.counters.bursts_shrunk,
+            "blksize_lowered": self.counters.blksize_lowered,
             "writes_refused": self.counters.writes_refused,
         }
         statistics.update({f"outcome.{name}": self.counters.outcome[i] for i, name in enumerate(OUTCOME_NAMES)})
