@@ -19,6 +19,7 @@ from pxed.config import Config, load
 from pxed.control import ServerControl
 from pxed.errors import OperatorError
 from pxed.images.library import Library
+from pxed.net import diagnose
 from pxed.net.interfaces import Interfaces
 from pxed.service.dhcp import DhcpService
 from pxed.service.http import MachineHttp
@@ -152,8 +153,9 @@ class Server:
         return {f"{part}.{name}": value for part, figures in parts.items() for name, value in figures.items()}
 
     def _warnings(self) -> tuple[str, ...]:
+        root = [f.text for f in diagnose.tftp_root(self.config)]
         missing = self._names.environment_missing()
-        return (missing[0].upper() + missing[1:],) if missing else ()
+        return (*root, *([missing[0].upper() + missing[1:]] if missing else []))
 
 
 async def run(config: Config, config_path: Path) -> None:

@@ -149,6 +149,17 @@ def test_relayed_only_on_port_67() -> None:
     assert not facts(data, Received(4011, ("10.1.0.9", 4011), "10.78.0.1")).relayed
 
 
+@pytest.mark.parametrize("giaddr", ["255.255.255.255", "224.0.0.1", "239.1.2.3", "240.0.0.1", "127.0.0.1", "0.0.0.9"])
+def test_a_relay_has_a_hosts_address(giaddr: str) -> None:
+    """Else the reply would be a broadcast to other servers, or go to ourselves."""
+    data = firmware.pxe(giaddr=giaddr)
+    decision = read(data)
+    assert isinstance(decision, Drop)
+    assert decision.reason == "bad-relay"
+    assert giaddr in decision.detail
+    assert not facts(data, Received(4011, ("10.1.0.9", 4011), "10.78.0.1")).relayed
+
+
 @pytest.mark.parametrize(
     ("raw", "size"),
     [(b"", 548), (b"\0", 548), (b"\0\x80", 548), (b"\2\x40", 548), (b"\5\xc0", 1444), (b"\xff\xff", 65507)],

@@ -237,6 +237,16 @@ def test_a_reload_keeps_what_needs_a_restart_and_says_so_each_time(site: Site) -
     assert Client(str(site.server.socket)).post("/reload", {}, Reloaded).changed == ("http.port",)
 
 
+def test_a_missing_tftp_root_is_told_at_the_start_and_in_the_status(site: Site) -> None:
+    root = site.server.directory / "tftp"
+    root.rmdir()
+    sentence = f"tftp.root {root} does not exist."
+    assert sentence in site.server.json("status")["warnings"]  # type: ignore[index]
+    site.server.stop()
+    site.server.start()
+    assert sentence in site.server.log.read_text()
+
+
 def test_a_wrong_configuration_is_told_with_file_line_and_nearest_key(tmp_path: Path) -> None:
     config = tmp_path / "pxed.toml"
     config.write_text('[server]\nadress = "10.78.0.1"\n[tftp]\nroot = "/srv/tftp"\n')

@@ -105,7 +105,7 @@ class Facts(Struct, frozen=True):
 def facts(packet: Packet, received: Received) -> Facts | Drop:
     """Read one packet. A Drop says why it is no request for us to boot a machine.
 
-    Reasons: "not-request", "wrong-type", "not-boot-client", "no-identity".
+    Reasons: "not-request", "wrong-type", "not-boot-client", "no-identity", "bad-relay".
     """
     options = packet.options
     if packet.op != iana.Op.REQUEST:
@@ -120,6 +120,10 @@ def facts(packet: Packet, received: Received) -> Facts | Drop:
     identity = _identity(packet)
     if not identity.mac and not identity.uuid:
         return Drop("no-identity", "no Ethernet address and no UUID")
+    # On 4011 the client speaks to us directly; EDK2 copies header fields of the lease, giaddr included.
+    relayed = packet.giaddr != UNSPECIFIED and received.port == iana.SERVER_PORT
+    if relayed and not _is_host(packet.giaddr):
+        return Drop("bad-relay", f"the relay's address {packet.giaddr} is no host's")
     ipxe = parse_tlv(options[OptionCode.IPXE]) if OptionCode.IPXE in options else None
     classes = user_classes(options.get(OptionCode.USER_CLASS, b""))
     ndi = options.get(OptionCode.CLIENT_NDI, b"")
@@ -137,10 +141,15 @@ def facts(packet: Packet, received: Received) -> Facts | Drop:
         undi=(ndi[0], ndi[1], ndi[2]) if len(ndi) == 3 else None,
         boot_item=_boot_item(options.get(OptionCode.VENDOR, b"")),
         server_id=address_text(options.get(OptionCode.SERVER_ID, b"")),
-        # On 4011 the client speaks to us directly; EDK2 copies header fields of the lease, giaddr included.
-        relayed=packet.giaddr != UNSPECIFIED and received.port == iana.SERVER_PORT,
+        relayed=relayed,
         max_size=max(_LEAST_DATAGRAM, int.from_bytes(options.get(OptionCode.MAX_SIZE, b"")[:2], "big")) - _HEADERS,
     )
+
+
+def _is_host(address: str) -> bool:
+    """Can a machine on a network have it? Not 0/8, 127/8, multicast, the reserved addresses above, the broadcast."""
+    first = int(address.partition(".")[0])
+    return 0 < first < 224 and first != 127
 
 
 def _identity(packet: Packet) -> Identity:

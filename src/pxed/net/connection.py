@@ -200,6 +200,7 @@ class Connection:
     def _reset_request(self) -> None:
         self._url = b""
         self._headers: dict[str, str] = {}
+        self._hosts = 0  # Host headers
         self._body: list[bytes] = []
         self._body_size = 0
         self._head_size = 0  # bytes of target and headers so far
@@ -225,7 +226,9 @@ class Connection:
         self._head_size += len(name) + len(value)
         self._check_head(self._head_size)
         if self._refusal is None:
-            self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+            key = name.decode("latin-1").lower()
+            self._headers[key] = value.decode("latin-1")
+            self._hosts += key == "host"
 
     def on_headers_complete(self) -> None:
         """The head has ended."""
@@ -255,6 +258,10 @@ class Connection:
         method = self._parser.get_method().decode("latin-1")
         if method not in _METHODS:
             self._refusal = Response.text(405, f"{method} is not served here", (("Allow", "GET, HEAD, POST"),))
+            return
+        # RFC 9112 3.2; HTTP/1.0 clients (old firmware) may leave it out.
+        if self._hosts > 1 or (not self._hosts and self._parser.get_http_version() != "1.0"):
+            self._refuse(400, "a request has one Host header")
             return
         target = _ABSOLUTE_FORM.sub("", self._url.decode("latin-1"), count=1)
         path, _, query = target.partition("#")[0].partition("?")
