@@ -2,6 +2,8 @@
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,18 +12,19 @@ from typing import Any
 import pytest
 
 from pxed.bench.lab import Lab
+from pxed.bench.process import tree
 from pxed.bench.tftp import play, wait_for
 from pxed.errors import OperatorError
 
 pytestmark = pytest.mark.root
 
+PXED = (sys.executable, "-c", "from pxed.cli import main; main()", "bench", "tftp")
 SMALL = ("--clients", "3", "--size", "256K", "--runs", "1")
 
 
 def bench(*arguments: str, tmp: str = "/tmp") -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-c", "from pxed.cli import main; main()", "bench", "tftp", *arguments]
     return subprocess.run(
-        command,
+        [*PXED, *arguments],
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -70,6 +73,28 @@ def test_a_command_line_that_cannot_be_started_is_told(command: str) -> None:
     done = bench("--lab", *SMALL, "--against-command", command)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("pxed: The")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_runs_on_when_it_is_ended(how: signal.Signals, tmp_path: Path) -> None:
+    # dnsmasq changes its credentials when it starts, by which the kernel forgets with whom it shall die
+    command = [*PXED, "--lab", "--clients", "3", "--size", "1M", "--runs", "1000", "--against", "dnsmasq"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stderr is not None
+    with process.stderr as said:
+        while "storms" not in (line := said.readline()):
+            assert line
+        servers = [os.pidfd_open(pid) for pid in tree(process.pid)[1:]]
+        process.send_signal(how)
+        said.read()
+    process.wait(60)
+    assert len(servers) >= 8
+    for server in servers:
+        ended, _, _ = select.select([server], [], [], 60)
+        assert ended
+        os.close(server)
+    assert how == signal.SIGKILL or list(tmp_path.iterdir()) == []
 
 
 def test_windows_and_a_table_in_a_pipe() -> None:

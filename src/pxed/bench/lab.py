@@ -1,7 +1,8 @@
 """Two network namespaces joined by a cable (veth), and servers in one of them. Needs root, iproute2 and util-linux.
 
 The namespaces have no names: each lives as long as a shell that waits on a pipe of ours, so they go away with us,
-however we end. Servers are killed by the kernel when we die (PR_SET_PDEATHSIG).
+however we end. So do servers: each is in a process namespace whose first process the kernel kills when we die. To let
+the kernel kill the server itself is not enough: dnsmasq changes its capabilities, and the kernel forgets the wish.
 """
 
 import ctypes
@@ -16,15 +17,14 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
-
-from msgspec import Struct
+from typing import NoReturn
 
 from pxed.bench.peers import PEERS, find
-from pxed.bench.process import Group, cpu_seconds
+from pxed.bench.process import Group, cpu_seconds, tree
 from pxed.bench.tftp import FILE, Storm, Target
 from pxed.errors import OperatorError
 
@@ -38,7 +38,6 @@ _CLIENT_BLOCK = f"{_NETWORK}.64.0/18"
 FIRST_CLIENT = f"{_NETWORK}.64.1"
 CLIENTS = (1 << 14) - 2
 _MTU = 1500
-_PATIENCE = 5.0  # seconds for a server to end by itself
 
 
 class _Namespace:
@@ -90,17 +89,12 @@ class _Namespace:
         self._shell.communicate()
 
 
-class _Daemon(Struct, frozen=True):
-    process: "subprocess.Popen[bytes]"
-    log: Path
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+def _stop(outer: "subprocess.Popen[bytes]") -> None:
+    """End a process namespace: `outer` waits for its first process, whose end is that of all within."""
+    for process in tree(outer.pid)[1:2] or [outer.pid]:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    outer.wait()
 
 
 class Lab:
@@ -133,6 +127,9 @@ class Lab:
         self._stack.close()
 
     def _build(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            # `kill` shall clean up like Ctrl-C does.
+            self._stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _terminated))
         self._work = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="pxed-bench-")))
         self.root = self._work / "tftp"
         self.root.mkdir()
@@ -201,11 +198,12 @@ class Lab:
         log = self._work / f"{name}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [*join, "setpriv", "--pdeathsig", "KILL", "nsenter", f"--net=/proc/{self.server_side.pid}/ns/net", "--",
+                [*join, "setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child",
+                 "sh", "-c", '"$@"; exit $?', "sh", "nsenter", f"--net=/proc/{self.server_side.pid}/ns/net", "--",
                  *command],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **environment},
             )  # fmt: skip
-        self._stack.callback(_Daemon(process, log).stop)
+        self._stack.callback(_stop, process)
 
         def alive() -> None:
             if process.poll() is not None:
@@ -237,6 +235,10 @@ def content(size: int) -> bytes:
     """Bytes that do not repeat and are the same in every run."""
     source, piece = random.Random(size), 1 << 20
     return b"".join(source.randbytes(min(piece, size - at)) for at in range(0, size, piece))
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def _own_version() -> str:

@@ -67,9 +67,10 @@ class Group:
 
     def __init__(self, name: str) -> None:
         root, self._reading = _accounting()
-        for old in root.glob("pxed-bench-*"):  # of a bench that was killed
-            with suppress(OSError):
-                old.rmdir()
+        for old in root.glob("pxed-bench-*"):
+            if not Path("/proc", old.name.split("-")[2]).exists():  # that bench was killed
+                with suppress(OSError):
+                    old.rmdir()
         self._directory = root / f"pxed-bench-{os.getpid()}-{name}"
         self._directory.mkdir()
         self.entrance = self._directory / "cgroup.procs"  # a process id written here joins the group

@@ -110,7 +110,7 @@ def wait_for(target: Target, storm: Storm) -> None:
     while True:
         target.alive()
         # A server that is not up yet is silent; short patience until it answers at all.
-        run = play(target, structs.replace(storm, clients=1, patience=min(0.5, storm.patience)))
+        run = play(target, structs.replace(storm, clients=1, patience=min(0.2, storm.patience)))
         if not run.lost:
             return
         if set(run.lost) != {"silent"} or time.monotonic() > deadline:
