@@ -1,8 +1,11 @@
 """Logging comes out in the form that its reader needs, from us and from libraries alike."""
 
+import fcntl
 import io
 import json
 import logging
+import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -85,3 +88,79 @@ def test_exceptions_are_in_the_line() -> None:
     ours, theirs = (json.loads(line) for line in out.getvalue().splitlines())
     assert "ValueError: the cause" in ours["exception"]
     assert "ValueError: the cause" in theirs["exception"]
+
+
+class Sick(io.StringIO):
+    """A stream on a disk that is full for a while."""
+
+    full = False
+
+    def write(self, text: str) -> int:
+        if self.full:
+            raise OSError(28, "No space left on device")
+        return super().write(text)
+
+
+@pytest.mark.parametrize("form", ["json", "human"])
+def test_stream_that_fails_hurts_nobody_and_losses_are_told_once(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out = Sick()
+    log.set_up(form=form, stream=out)  # type: ignore[arg-type]
+    ours, theirs = structlog.get_logger(), logging.getLogger("library")
+    ours.info("one")
+    out.full = True
+    ours.info("two")
+    theirs.error("three")
+    log.set_up(form=form, stream=out)  # type: ignore[arg-type]  # a reload forgets no losses
+    ours.info("four")
+    out.full = False
+    theirs.error("five")
+    ours.info("six")
+    first, notice, *rest = out.getvalue().splitlines()
+    assert "one" in first
+    assert "log lines could not be written" in notice
+    assert (json.loads(notice)["lost"] if form == "json" else "lost=3" in notice) in (3, True)
+    assert [word for line in rest for word in ("five", "six", "lost") if word in line] == ["five", "six"]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_pipe_whose_reader_has_gone() -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as out:
+        log.set_up(stream=out)
+        os.close(reader)
+        structlog.get_logger().info("one")
+        logging.getLogger("library").error("two")
+    # The end of `with` flushed: nothing was left in the stream that would fail there.
+
+
+def test_line_that_was_cut_off_does_not_spoil_the_next() -> None:
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(writer, False)
+    with os.fdopen(writer, "w") as out, os.fdopen(reader, "rb") as pipe:
+        log.set_up(stream=out)
+        structlog.get_logger().info("x" * 10_000)
+        cut = pipe.read1(4096)
+        assert b"x" * 1000 in cut
+        structlog.get_logger().info("next")
+        end, notice, line = pipe.read1(4096).splitlines()
+    assert end == b""
+    assert json.loads(notice)["lost"] == 1
+    assert json.loads(line)["event"] == "next"
+
+
+def test_without_stderr_there_is_no_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    log.set_up()
+    structlog.get_logger().info("one")
+    logging.getLogger("library").error("two")
+
+
+def test_wrong_line_of_a_library_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    out = io.StringIO()
+    log.set_up(stream=out)
+    logging.getLogger("library").error("%d of it", "much")
+    (line,) = out.getvalue().splitlines()
+    assert json.loads(line)["line"] == "%d of it"
+    assert "TypeError" in json.loads(line)["error"]
+    assert capsys.readouterr() == ("", "")

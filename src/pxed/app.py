@@ -5,8 +5,9 @@ import os
 import pwd
 import resource
 import signal
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import structlog
@@ -106,7 +107,7 @@ class Server:
             self._dhcp.start()
         self._http.start()
         self._tftp.start()
-        self._ticker = asyncio.get_running_loop().create_task(self._tick())
+        self._ticker = asyncio.get_running_loop().create_task(_tick(self.transactions.tick))
 
     async def stop(self) -> None:
         """Stop answering, let responses in progress end, save everything. Safe after a failed `open`."""
@@ -131,11 +132,6 @@ class Server:
         self._dhcp.site = boot.Site.from_config(new)
         self._log.info("configuration read again", changed=list(changed), needs_restart=list(restart))
         return Reloaded(changed=changed, restart=restart)
-
-    async def _tick(self) -> None:
-        while True:
-            self.transactions.tick(time.time())
-            await asyncio.sleep(TICK)
 
     def _services(self) -> tuple[ServiceStatus, ...]:
         config = self.config
@@ -172,11 +168,26 @@ async def run(config: Config, config_path: Path) -> None:
         server.start()
         for warning in server._warnings():
             logger.warning(warning)
-        print(f"pxed is ready on {', '.join(config.server.addresses)}; admin socket {config.server.socket}", flush=True)
+        ready = f"pxed is ready on {', '.join(config.server.addresses)}; admin socket {config.server.socket}\n"
+        log.SteadyStream(sys.stdout).write(ready)  # nobody has to listen
         await stop.wait()
         logger.info("stopping")
     finally:
         await server.stop()
+
+
+async def _tick(tick: Callable[[float], None]) -> None:
+    """Call `tick` with the time, again and again: one failure must not end the watch over all jobs."""
+    told = ""
+    while True:
+        try:
+            tick(time.time())
+            told = ""
+        except Exception as error:  # a bug of ours; told once, not each second
+            if repr(error) != told:
+                told = repr(error)
+                structlog.get_logger("pxed").exception("the jobs' deadlines could not be looked at")
+        await asyncio.sleep(TICK)
 
 
 def _reload(server: Server) -> None:

@@ -4,6 +4,7 @@ No virtual machines: what a machine would say is said by curl.
 """
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 
 from lab.environment import PXED
 from lab.network import Segment
+from lab.proc import spawn, stop
 from lab.server import Server
 from pxed.api.control import Reloaded
 from pxed.cli.client import Client
@@ -245,6 +247,45 @@ def test_a_missing_tftp_root_is_told_at_the_start_and_in_the_status(site: Site) 
     site.server.stop()
     site.server.start()
     assert sentence in site.server.log.read_text()
+
+
+def serves_all(site: Site) -> None:
+    """What machines, agents and operators do, all through its end; everything here is logged."""
+    job = site.job()
+    assert site.http("/nothing")[0] == 404
+    status, answer = site.claim(site.token())
+    assert status == 200, answer
+    assert site.report(answer["run"], "restore", 30.0) == (200, {"stop": ""})
+    assert site.finish(answer["run"]) == (200, {"then": "reboot"})
+    assert site.state(job) == "succeeded"
+
+
+def test_log_that_cannot_be_written_stops_nothing(site: Site) -> None:
+    site.server.stop()
+    site.server.log = Path("/dev/full")
+    site.server.start()
+    serves_all(site)
+    assert site.server.stop() == 0
+
+
+def test_nobody_reads_what_the_server_says(site: Site) -> None:
+    """stdout and stderr are a pipe whose reader has gone before the server is ready."""
+    site.server.stop()
+    reader, writer = os.pipe()
+    process = spawn(
+        [PXED, "--config", site.server.config, "serve"], netns_pid=site.server.host.pid, stdin=subprocess.DEVNULL,
+        stdout=writer, stderr=writer,
+    )  # fmt: skip
+    try:
+        os.close(writer)
+        os.close(reader)
+        inside = ["nsenter", "-t", str(site.server.host.pid), "-n"]
+        ready = ["curl", "-s", "--retry", "60", "--retry-delay", "1", "--retry-connrefused", f"http://10.78.0.1{CHECK}"]
+        subprocess.run([*inside, *ready], check=True, stdout=subprocess.DEVNULL)
+        serves_all(site)
+    finally:
+        status = stop(process)
+    assert status == 0
 
 
 def test_a_wrong_configuration_is_told_with_file_line_and_nearest_key(tmp_path: Path) -> None:

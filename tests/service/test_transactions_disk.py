@@ -106,6 +106,33 @@ def test_refused_command_changed_nothing(tmp_path):
     run(main())
 
 
+def test_history_has_what_could_not_be_saved(tmp_path):
+    async def main():
+        async with opened(make_config(tmp_path)) as tx:
+            await tx.add_machine(mac=mac_of(1))
+            for number in range(120):  # more than memory keeps
+                tx.note(Event(START + number * 61, mac_of(1), "seen", f"before {number}", 1))
+            begin = await tx.history(1)
+            async with trouble(tx, READ_ONLY):
+                late = START + 120 * 61
+                tx.note(Event(late, mac_of(1), "seen", "during"))
+                tx.note(Event(late + 1, mac_of(1), "seen", "during"))
+                for number in range(1, 121):
+                    tx.note(Event(late + number * 61, mac_of(1), "seen", f"during {number}"))
+                shown = await tx.history(1)
+                assert await tx.history(1) == shown
+            assert shown[: len(begin)] == begin
+            texts = [event.text for event in shown[len(begin) :]]
+            assert texts == ["during (2 times in 1 s)", *(f"during {number}" for number in range(1, 121))]
+            assert await tx.history(1) == shown  # and all of it is saved when that works
+            assert tx.trouble == ""
+            assert [line.shown() for line in await tx._ledger.store.history(1)] == shown
+            await tx.remove_machine(1)
+            assert await tx.history(1) == []
+
+    run(main())
+
+
 def test_end_of_the_server_with_a_disk_that_stays_away(tmp_path):
     async def main():
         tx_config = make_config(tmp_path)

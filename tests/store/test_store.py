@@ -184,7 +184,7 @@ def test_load_takes_the_newest_lines_and_history_has_all(tmp_path):
     loaded, history, short, kept, left = run(main())
     assert len(loaded.lines) == 2 * KEPT and loaded.lines[-1].id == 400
     assert [one.id for one in loaded.lines] == sorted(one.id for one in loaded.lines)
-    assert len(history) == kept == 200 and [one.text for one in short] == ["Line 396.", "Line 398.", "Line 400."]
+    assert len(history) == kept == 200 and [one.event.text for one in short] == ["Line 396.", "Line 398.", "Line 400."]
     assert left == []
 
 

@@ -95,4 +95,4 @@ class Server:
 
     def tail(self, count: int = 40) -> str:
         """The last lines of its log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:]) if self.log.exists() else ""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:]) if self.log.is_file() else ""

@@ -7,13 +7,13 @@ one after the other, and plain methods leave such a job alone meanwhile: a commi
 
 import asyncio
 from collections.abc import Callable, Container, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any, TypeVar
 
 import structlog
 from msgspec.structs import replace
 
-from pxed.errors import OperatorError
+from pxed.errors import OperatorError, PxedError
 from pxed.service.live import Hub
 from pxed.store import Batch, Store, Writer
 from pxed.types import Event, Identity, Machine
@@ -61,6 +61,7 @@ class Ledger:
         self._dirty_jobs: set[int] = set()
         self._removed: set[int] = set()
         self._dirty_lines: dict[int, Line] = {}
+        self._flying_lines: dict[int, Line] = {}  # collected last: not dirty, perhaps not in the database either
         self._progress: dict[int, float] = {}  # job id -> since when its progress is not marked for saving
         self._seen_saved: dict[int, float] = {}
 
@@ -108,8 +109,8 @@ class Ledger:
                 self.timeline.insert(line)
                 self._unsaved(line)
                 self.hub.publish(event)
-        _tell(change)
         self.writer.wake(soon=bool(change.jobs))
+        _tell(change)
 
     def note(self, event: Event) -> None:
         """A line on a machine's timeline; a repetition is counted in the line that is there."""
@@ -224,6 +225,26 @@ class Ledger:
             self.hub.publish(line.event)
         _tell(change)
 
+    async def history(self, machine_id: int) -> list[Line]:
+        """A machine's whole timeline, oldest first: the database's, and what could not be saved so far.
+
+        Raises OperatorError when the database cannot be read.
+        """
+        with suppress(PxedError):  # what is only in memory goes there first if it can
+            await self.writer.commit(Batch(), lambda: None)
+        # Before the read: what is saved during it may be missing in what it gives.
+        unsaved = [
+            line
+            for lines in (self._flying_lines, self._dirty_lines)
+            for line in lines.values()
+            if line.event.machine_id == machine_id
+        ]
+        found = {line.id: line for line in await self.store.history(machine_id)}
+        for line in (*unsaved, *self.timeline.lines(machine_id)):
+            if line.id not in found or line.count >= found[line.id].count:  # counts only grow
+                found[line.id] = line
+        return [found[line_id] for line_id in sorted(found)]
+
     # -- both -----------------------------------------------------------------------------------------------------
 
     def _apply(self, change: Change) -> None:
@@ -236,6 +257,8 @@ class Ledger:
             self._seen_saved.pop(machine_id, None)
             for line_id in [one for one, line in self._dirty_lines.items() if line.event.machine_id == machine_id]:
                 del self._dirty_lines[line_id]
+            left = {one: line for one, line in self._flying_lines.items() if line.event.machine_id != machine_id}
+            self._flying_lines = left  # a new one: the batch that is being written keeps its own
         for record in change.jobs:
             self._progress.pop(record.id, None)
             self.hub.publish(record.job)
@@ -263,6 +286,7 @@ class Ledger:
         )
         if batch:
             batch.counters = self._counters()
+        self._flying_lines = batch.lines
         self._dirty_machines, self._dirty_jobs, self._removed, self._dirty_lines = set(), set(), set(), {}
         return batch
 

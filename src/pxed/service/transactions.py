@@ -24,7 +24,7 @@ from pxed.config import Config
 from pxed.errors import NotFoundError
 from pxed.service.ledger import Ledger
 from pxed.service.live import Subscription
-from pxed.store import Batch, Store
+from pxed.store import Store
 from pxed.types import (
     Check,
     ClaimAnswer,
@@ -231,9 +231,9 @@ class Transactions:
         return self._ledger.timeline.of(machine_id)
 
     async def history(self, machine_id: int) -> list[Event]:
-        """A machine's whole timeline from the database. Raises OperatorError when that cannot be read."""
-        await self._ledger.writer.commit(Batch(), lambda: None)  # what is only in memory goes there first
-        return await self._ledger.store.history(machine_id)
+        """A machine's whole timeline, from the database and from memory. What waits to be saved is saved before, if
+        that is possible. Raises OperatorError when the database cannot be read."""
+        return [line.shown() for line in await self._ledger.history(machine_id)]
 
     def subscribe(self) -> Subscription:
         """Everything that happens from now on: an async iterator of Event and Job; close it, or use it in `with`."""

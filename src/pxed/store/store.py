@@ -22,9 +22,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from pxed.errors import InternalError, OperatorError
 from pxed.store import records, tables
 from pxed.store.records import Batch, Snapshot
-from pxed.types import Event, Machine
+from pxed.types import Machine
 from pxed.work.jobs import ENDED
-from pxed.work.timeline import KEPT
+from pxed.work.timeline import KEPT, Line
 
 __all__ = ["Store", "migrate"]
 
@@ -126,7 +126,7 @@ class Store:
         except (SQLAlchemyError, ValueError, TypeError, OverflowError) as error:
             raise InternalError(f"A batch could not be written: {error}") from error
 
-    async def history(self, machine_id: int, limit: int = 10_000) -> list[Event]:
+    async def history(self, machine_id: int, limit: int = 10_000) -> list[Line]:
         """A machine's stored timeline, oldest first, at most the newest `limit` lines. Raises OperatorError."""
         query = (
             select(tables.events)
@@ -139,7 +139,7 @@ class Store:
                 rows = await _rows(connection, query)
         except DBAPIError as error:
             raise OperatorError(_sentence(self.path, error)) from error
-        return [records.line_of(row).shown() for row in reversed(rows)]
+        return [records.line_of(row) for row in reversed(rows)]
 
     async def prune(self, now: float) -> None:
         """Forget timeline lines older than LINE_AGE. Raises OperatorError."""

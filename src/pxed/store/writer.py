@@ -10,15 +10,19 @@ Two ways in:
 
 A commit's records may not be older than what `collect` gives for the same ids; `apply` is called in the moment of
 success, before anything else is collected, so that a later collection never holds the state before the commit.
+
+Whoever waits gets an answer in any case: a bug in what the writer calls fails the commits at hand, not the writer.
 """
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import structlog
 from msgspec import Struct
 
-from pxed.errors import OperatorError, PxedError
+from pxed.errors import InternalError, OperatorError, PxedError
 from pxed.store.records import Batch
 from pxed.store.store import Store
 
@@ -89,16 +93,25 @@ class Writer:
             self._timer = None
 
     async def _run(self) -> None:
-        while True:
-            await self._wanted.wait()
-            self._wanted.clear()
-            last = self._stopping
-            await self._write()
-            if last:
-                return
+        last = False
+        commits: list[_Commit] = []
+        try:
+            while not last:
+                await self._wanted.wait()
+                self._wanted.clear()
+                last = self._stopping
+                commits, self._commits = self._commits, []
+                try:
+                    await self._write(commits)
+                except Exception as error:  # a bug of ours
+                    told = _internal(error)
+                    _refuse(commits, told)
+                    self._trouble(told, Batch())
+        finally:  # also when the task is cancelled
+            self._stopping = True
+            _refuse([*commits, *self._commits], OperatorError("The server has stopped; ask again when it runs."))
 
-    async def _write(self) -> None:
-        commits, self._commits = self._commits, []
+    async def _write(self, commits: list[_Commit]) -> None:
         background = self._collect()
         together = Batch()
         together.update(background)
@@ -109,9 +122,10 @@ class Writer:
                 self._succeed(one)
             return
         try:
-            await self._store.save(together)
+            await self._save(together)
         except PxedError as error:
-            self._failed(background, error)
+            self._put_back(background)
+            self._trouble(error, background)
             for one in commits:
                 await self._alone(one)
             return
@@ -122,39 +136,64 @@ class Writer:
     async def _alone(self, one: _Commit) -> None:
         """A commit whose company failed gets a try of its own: it may need less room, or not be to blame."""
         try:
-            await self._store.save(one.batch)
+            await self._save(one.batch)
         except PxedError as error:
-            if not one.done.done():
-                one.done.set_exception(error)
+            _refuse([one], error)
         else:
             self._succeed(one)
+
+    async def _save(self, batch: Batch) -> None:
+        """Raises nothing but PxedError: after anything that goes wrong here, what was collected is put back."""
+        try:
+            await self._store.save(batch)
+        except PxedError:
+            raise
+        except Exception as error:
+            raise _internal(error) from error
 
     @staticmethod
     def _succeed(one: _Commit) -> None:
         try:
             one.apply()
         except Exception as error:  # a bug of ours; whoever waits shall hear of it, and the next commits go on
-            log.exception("a change that is saved could not be taken over")
-            if not one.done.done():
-                one.done.set_exception(error)
+            _refuse([one], error)
+            _tell(log.exception, "a change that is saved could not be taken over")
         else:
             if not one.done.done():
                 one.done.set_result(None)
 
-    def _failed(self, background: Batch, error: PxedError) -> None:
-        if str(error) != self.error:
-            tell = log.error if isinstance(error, OperatorError) else log.critical
-            tell("nothing can be saved; booting and running jobs go on from memory", error=str(error))
-        self.error = str(error)
-        self._put_back(background)
+    def _trouble(self, error: PxedError, unsaved: Batch) -> None:
+        """Tell it once, and try again later unless this is the end."""
+        new, self.error = str(error) != self.error, str(error)
         self._pause = min(RETRY_MOST, self._pause * 2 or RETRY_FIRST)
+        if new:
+            tell = log.error if isinstance(error, OperatorError) else log.critical
+            _tell(tell, "nothing can be saved; booting and running jobs go on from memory", error=str(error))
         if self._stopping:
-            lost = {"machines": len(background.machines), "jobs": len(background.jobs), "lines": len(background.lines)}
-            log.error("not saved at the end", **lost)
+            lost = {"machines": len(unsaved.machines), "jobs": len(unsaved.jobs), "lines": len(unsaved.lines)}
+            _tell(log.error, "not saved at the end", **lost)
         else:
             self.wake()
 
     def _worked(self) -> None:
-        if self.error:
-            log.warning("the database can be written again")
+        recovered = bool(self.error)
         self.error, self._pause = "", 0.0
+        if recovered:
+            _tell(log.warning, "the database can be written again")
+
+
+def _internal(error: Exception) -> InternalError:
+    return InternalError(f"Saving failed by a fault in pxed: {error!r}.")
+
+
+def _refuse(commits: list[_Commit], error: Exception) -> None:
+    """Tell those who still wait."""
+    for one in commits:
+        if not one.done.done():
+            one.done.set_exception(error)
+
+
+def _tell(tell: Callable[..., Any], event: str, **fields: Any) -> None:
+    """Log. A log that raises is no reason to stop saving, and there is nowhere to tell of it."""
+    with suppress(Exception):
+        tell(event, **fields)

@@ -62,8 +62,12 @@ class Timeline:
 
     def of(self, machine_id: int) -> list[Event]:
         """A machine's newest lines, oldest first."""
+        return [line.shown() for line in self.lines(machine_id)]
+
+    def lines(self, machine_id: int) -> list[Line]:
+        """The lines behind `of`."""
         track = self._tracks.get(machine_id)
-        return [line.shown() for line in track.lines] if track else []
+        return list(track.lines) if track else []
 
     def strangers(self, mac: str) -> list[Event]:
         """The lines of a MAC that no machine is recorded for."""
