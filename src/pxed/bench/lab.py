@@ -38,6 +38,7 @@ _CLIENT_BLOCK = f"{_NETWORK}.64.0/18"
 FIRST_CLIENT = f"{_NETWORK}.64.1"
 CLIENTS = (1 << 14) - 2
 _MTU = 1500
+_PRIORITY = -20
 
 
 class _Namespace:
@@ -130,6 +131,7 @@ class Lab:
         if threading.current_thread() is threading.main_thread():
             # `kill` shall clean up like Ctrl-C does.
             self._stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _terminated))
+        self._come_first()
         self._work = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="pxed-bench-")))
         self.root = self._work / "tftp"
         self.root.mkdir()
@@ -150,6 +152,17 @@ class Lab:
         self.client_side.run("ip", "route", "add", "local", _CLIENT_BLOCK, "dev", "lo")
 
         self.link = ("bench0", self.client_side.mac("bench0"), self.server_side.mac("bench0"))
+
+    def _come_first(self) -> None:
+        """Clients and servers alike (they inherit it) come before what else the host does, until the lab ends."""
+        before = os.getpriority(os.PRIO_PROCESS, 0)
+        group = Path("/proc/self/autogroup")  # sched(7): where it is on, priorities count within a session only
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
+            self._stack.callback(os.setpriority, os.PRIO_PROCESS, 0, before)
+            of_group = group.read_text().split()[-1]
+            group.write_text(str(_PRIORITY))
+            self._stack.callback(group.write_text, of_group)
 
     def storm(self, clients: int, blksize: int, windowsize: int, patience: float = 30.0) -> Storm:
         """A storm of clients of this lab."""
