@@ -1,6 +1,7 @@
 """The composition root: a configuration becomes a running server. The only module that knows everything."""
 
 import asyncio
+import contextlib
 import os
 import pwd
 import resource
@@ -65,7 +66,7 @@ class Server:
         self.library = Library(config.images_dir)
         self._interfaces = Interfaces(addresses)
         peers = Peers()
-        self._names = Names(config, transactions, peers, self._interfaces.toward)
+        self._names = Names(config, transactions, peers, self._interfaces.toward, has_image=self.library.has)
         site = boot.Site.from_config(config)
         self._dhcp = DhcpService(self._interfaces, config.dhcp.same_host_dhcp, site, transactions, peers)
         self._http = MachineHttp(addresses, config.http.port, self._names, transactions, self.library)
@@ -95,7 +96,7 @@ class Server:
             server._http.open()
             server._tftp.open()
             await server._api.start()
-            _drop_privileges(config)
+            _drop_privileges(config, server.library)
         except BaseException:
             await server.stop()
             raise
@@ -149,9 +150,15 @@ class Server:
         return {f"{part}.{name}": value for part, figures in parts.items() for name, value in figures.items()}
 
     def _warnings(self) -> tuple[str, ...]:
-        root = [f.text for f in diagnose.tftp_root(self.config)]
+        said = [finding.text for finding in diagnose.tftp_root(self.config)]
         missing = self._names.environment_missing()
-        return (*root, *([missing[0].upper() + missing[1:]] if missing else []))
+        if missing:
+            said.append(missing[0].upper() + missing[1:])
+        try:
+            self.library.store.check_writable()
+        except OperatorError as error:
+            said.append(f"Images cannot be imported or removed. {error}")
+        return tuple(said)
 
 
 async def run(config: Config, config_path: Path) -> None:
@@ -241,7 +248,7 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _drop_privileges(config: Config) -> None:
+def _drop_privileges(config: Config, library: Library) -> None:
     """Become `server.user`, who must own what the server writes."""
     if not config.server.user:
         return
@@ -252,7 +259,18 @@ def _drop_privileges(config: Config) -> None:
     for root, names, files in os.walk(config.server.state_dir):
         for name in (".", *names, *files):
             os.chown(os.path.join(root, name), entry.pw_uid, entry.pw_gid, follow_symlinks=False)  # noqa: PTH118
+    library.give(entry.pw_uid, entry.pw_gid)  # images.dir may lie elsewhere
+    _make_readable(Path(config.environment_dir))
     os.chown(config.server.socket, entry.pw_uid, entry.pw_gid)
     os.initgroups(entry.pw_name, entry.pw_gid)
     os.setgid(entry.pw_gid)
     os.setuid(entry.pw_uid)
+
+
+def _make_readable(environment: Path) -> None:
+    """Let `server.user` read the environment that root built: every machine gets it anyway."""
+    with contextlib.suppress(OSError):  # not built yet, or elsewhere than this host may write
+        environment.chmod(environment.stat().st_mode | 0o555)
+        for path in environment.iterdir():
+            if path.is_file() and not path.is_symlink():
+                path.chmod(path.stat().st_mode | 0o444)

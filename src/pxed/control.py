@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
+import structlog
+
 from pxed.api.control import Image, NewJob, NewMachine, Reloaded, ServiceStatus, Status
-from pxed.errors import OperatorError, RefusedError
+from pxed.errors import NotFoundError, OperatorError, RefusedError
 from pxed.images.library import Image as StoredImage
 from pxed.images.library import Library
 from pxed.service.transactions import Transactions
@@ -44,6 +46,7 @@ class ServerControl:
         self._warnings = warnings
         self._reread = reread
         self._started = time.time()
+        self._log = structlog.get_logger("pxed.control")
 
     async def status(self) -> Status:
         """The server at a glance."""
@@ -117,7 +120,11 @@ class ServerControl:
     async def retry_job(self, job_id: int) -> Job:
         """Try a job again."""
         job = self._transactions.job(job_id)
-        await asyncio.to_thread(self._library.get, job.image)  # says so when the image is gone
+        if not await asyncio.to_thread(self._library.has, job.image):
+            raise NotFoundError(
+                f"Job {job_id} restores {job.image_name}, and there is no such image any more: "
+                "import the same disk again, or make a job for another image."
+            )
         return await self._transactions.retry_job(job_id)
 
     async def images(self) -> list[Image]:
@@ -138,7 +145,11 @@ class ServerControl:
                 f"{image.name or image.id} is wanted by {len(wanted)} unfinished "
                 f"{'job' if len(wanted) == 1 else 'jobs'} ({numbers}): cancel them first."
             )
-        await asyncio.to_thread(self._library.remove, key)
+        removed = await asyncio.to_thread(self._library.remove, key)
+        if removed.trouble:
+            self._log.warning(
+                "image removed; the next removal gives its space back", image=key, trouble=removed.trouble
+            )
 
     @asynccontextmanager
     async def changes(self) -> AsyncIterator[AsyncIterator[Event | Job]]:

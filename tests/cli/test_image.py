@@ -65,18 +65,18 @@ def test_partitions_are_shown(cli: Cli, tmp_path: Path) -> None:
     subprocess.run(["sfdisk", "-q", disk], input=script, text=True, check=True)
     cli("import", disk, "--name", "lab")
     shown = cli("show", "lab").stdout
-    assert "gpt, 1 partitions" in shown and "1\t1048576\t10.0 MiB" in shown
+    assert "gpt, 1 partition" in shown and "1 partitions" not in shown and "1\t1048576\t10.0 MiB" in shown
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("import", "none", "--name", "x"), "none: No such file or directory"),
-        (("show", "lob"), "lob: there is no such image; did you mean lab?"),
-        (("export", "lab", "disk"), "disk: exists already"),
-        (("rm", "nothing"), "nothing: there is no such image"),
-        (("import", "disk", "--name", "lab"), "lab: there is an image of this name already"),
-        (("import", "disk", "--name", "a/b"), "a/b: not a name for an image"),
+        (("import", "none", "--name", "x"), "none cannot be read: No such file or directory."),
+        (("show", "lob"), "There is no image lob; did you mean lab?"),
+        (("export", "lab", "disk"), "disk exists already."),
+        (("rm", "nothing"), "There is no image nothing."),
+        (("import", "disk", "--name", "lab"), "There is an image lab already: say --replace"),
+        (("import", "disk", "--name", "a/b"), "a/b is not a name for an image"),
     ],
 )
 def test_mistakes_are_sentences(
@@ -105,6 +105,7 @@ def test_damage_is_named_and_fails(cli: Cli, tmp_path: Path) -> None:
     pack.write_bytes(data)
     result = cli("verify", "lab")
     assert result.exit_code == 1 and "chunk 0 at byte 0" in result.stdout
+    assert ": 1 damaged chunk;" in result.stdout and "1 image, 7 chunks, " in result.stdout
     machine = cli("verify", "--json")
     assert machine.exit_code == 1 and json.loads(machine.stdout)["bad"][0]["chunks"][0]["index"] == 0
 

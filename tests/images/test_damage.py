@@ -45,7 +45,7 @@ def test_a_spoiled_byte_names_its_chunk_and_the_next_import_mends_it(
     (chunk,) = bad.chunks
     assert (bad.id, bad.name, chunk.index, chunk.offset) == (image.id, "image", 4, 4 * MIB)
     assert chunk.digest == places[2].digest.hex() and chunk.digest in chunk.reason
-    with pytest.raises(OperatorError, match="chunk 4 of the disk is damaged in the store, nothing was exported"):
+    with pytest.raises(OperatorError, match="Chunk 4 of the disk is damaged in the store, nothing was exported"):
         library.export("image", tmp_path / "out")
     assert not (tmp_path / "out").exists() and len(list(tmp_path.glob(".out*"))) == 0
     mended = library.import_image(disk, "image", replace=True)

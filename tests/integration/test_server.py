@@ -9,8 +9,10 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
-from os import kill
+from os import kill, umask
 from pathlib import Path
+from pwd import getpwnam
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -162,7 +164,65 @@ def test_image_that_a_job_wants_is_not_deleted(site: Site) -> None:
     site.server.pxed("job", "cancel", str(job))
     site.server.pxed("image", "rm", "golden")
     assert site.server.json("image", "list") == []
-    refused(lambda: site.server.pxed("job", "retry", str(job)), "image")
+    refused(
+        lambda: site.server.pxed("job", "retry", str(job)), f"Job {job} restores golden, and there is no such image"
+    )
+
+
+def test_image_that_was_deleted_while_no_server_ran_fails_the_job_at_the_check(site: Site) -> None:
+    job = site.job()
+    site.server.stop()
+    site.server.pxed("image", "rm", "golden")
+    site.server.start()
+    status, script = site.http(CHECK)
+    assert status == 200
+    assert f"The image golden of job {job} is gone." in script
+    assert "sanboot" in script and "pxed.token=" not in script
+    shown: Any = site.server.json("job", "show", str(job))
+    assert (shown["job"]["state"], shown["job"]["step"]) == ("failed", "boot")
+    assert shown["job"]["reason"] == f"The image golden of job {job} is gone."
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_server_that_dropped_to_a_user_changes_what_root_imported(elsewhere: bool) -> None:
+    """Root imports with its umask of 077, before the server's first start and beside it."""
+    with ExitStack() as stack:
+        base = Path(stack.enter_context(TemporaryDirectory(dir="/tmp")))  # pytest's own is not for other users
+        base.chmod(0o755)
+        environment = base / "environment"
+        environment.mkdir(mode=0o700)
+        for name in ("vmlinuz", "initramfs.cpio.zst"):
+            (environment / name).write_bytes(name.encode() * 1000)
+            (environment / name).chmod(0o600)
+        segment = stack.enter_context(Segment())
+        extra = f'[images]\ndir = "{base}/images"\n' if elsewhere else ""
+        server = Server(segment.host("pxed", "10.78.0.1/24"), base, "10.78.0.1", environment, extra)
+        stack.callback(server.close)
+        text = server.config.read_text()
+        server.config.write_text(text.replace("[server]\n", '[server]\nuser = "www-data"\n'))
+        stack.callback(umask, umask(0o077))
+        images = base / "images" if elsewhere else base / "state/images"
+        disk = base / "disk.raw"
+        for number, name in enumerate(("before", "beside")):
+            disk.write_bytes(bytes([number + 1]) * MIB)
+            server.pxed("image", "import", disk, "--name", name, "--format", "raw")
+            if name == "before":
+                server.start()
+        wanted = getpwnam("www-data").pw_uid
+        assert {path: path.stat().st_uid for path in (images, *images.rglob("*")) if path.stat().st_uid != wanted} == {}
+        site = Site(server)
+        server.pxed("machine", "add", "--mac", MAC, "--name", "pc-1")
+        job = site.job(image="beside")
+        assert site.http("/pxed/environment/vmlinuz")[0] == 200
+        _, answer = site.claim(site.token())
+        for part in ("manifest", "layout", "data"):
+            assert site.http(f"/pxed/image/{answer['image']}/{part}", run=answer["run"])[0] == 200
+        assert site.finish(answer["run"])[0] == 200
+        assert site.state(job) == "succeeded"
+        for name in ("before", "beside"):
+            server.pxed("image", "rm", name)
+        assert server.json("image", "list") == []
+        assert list((images / "packs").iterdir()) == []  # the space is given back
 
 
 def test_cancelled_job_stops_its_agent(site: Site) -> None:

@@ -1,12 +1,14 @@
 """The checks of this host, each with what it judges given to it; the sentences as an operator reads them."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -265,6 +267,45 @@ def test_user_that_does_not_exist(make: Make) -> None:
     assert said(d.user(make(server='user = "root"'))) == []
     assert said(d.user(make(server='user = "nobody-of-that-name"'))) == [
         ("error", "user", "server.user nobody-of-that-name is not a user of this host.")
+    ]
+
+
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A directory that every user may enter, unlike pytest's own."""
+    with TemporaryDirectory(dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.root
+def test_user_that_cannot_write_what_the_server_writes(reachable: Path) -> None:
+    state, images = reachable / "state", reachable / "images"
+    for folder in (state, images, images / "packs"):
+        folder.mkdir()
+    config = parse(
+        f'[server]\naddress="1.1.1.1"\nstate_dir="{state}"\nuser="www-data"\n[images]\ndir="{images}"\n[tftp]\nroot="/"'
+    )
+    later = "The server gives {0} to www-data when root starts it."
+    assert said(d.user(config)) == [
+        ("warning", "user", f"server.user www-data cannot write {folder} yet. {later.format(folder)}")
+        for folder in (state, images)
+    ]
+    for folder in (state, images):
+        shutil.chown(folder, "www-data")
+    restart = f"Restart the server as root: it gives {images} to www-data."
+    assert said(d.user(config, server_pid=1)) == [
+        ("error", "user", f"server.user www-data cannot write {images}/packs. {restart}")
+    ]
+    shutil.chown(images / "packs", "www-data")
+    assert said(d.user(config, server_pid=1)) == []
+    reachable.chmod(0o700)
+    assert said(d.user(config)) == [
+        (
+            *("error", "user"),
+            f"server.user www-data cannot write {folder}: it may not enter {reachable}. Move it or open that folder.",
+        )
+        for folder in (state, images)
     ]
 
 

@@ -266,7 +266,7 @@ def test_an_image_that_was_deleted_is_404(house: House) -> None:
     for part in ("manifest", "layout", "data"):
         status, _, body = house.curl(f"pxed/image/{'0' * 64}/{part}", *BEARER)
         assert status == 404
-        assert "no such image" in json.loads(body)["error"]
+        assert "There is no image 0000" in json.loads(body)["error"]
 
 
 def test_a_pack_that_is_gone_is_said_by_a_status(house: House, library: Library) -> None:

@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from pxed.config import Config, Dhcp, Environment, Http, Server, Tftp
+from pxed.errors import OperatorError, RefusedError
 from pxed.service.names import BytesContent, Content, FileContent, Names, NotFound, clean_name
 from pxed.service.peers import Peers
 from pxed.types import Identity, Verdict
@@ -38,8 +39,16 @@ class House:
             environment=Environment(dir=str(self.environment), append="quiet", console=("ttyS0",)),
             **config,
         )
-        self.names = Names(self.config, cast(Any, self.machines), self.peers, lambda _peer: SERVER, lambda: 1000.0)
+        self.images: set[str] | None = {self.machines.the_job.image}  # None: the index cannot be read
+        self.names = Names(
+            self.config, cast(Any, self.machines), self.peers, lambda _peer: SERVER, lambda: 1000.0, self._has_image
+        )
         self._fds: list[int] = []
+
+    def _has_image(self, image: str) -> bool:
+        if self.images is None:
+            raise OperatorError("The image index cannot be read.")
+        return image in self.images
 
     def build_environment(self) -> None:
         (self.environment / "vmlinuz").write_bytes(b"kernel")
@@ -234,7 +243,7 @@ def test_a_checks_fields_are_percent_decoded_over_http_and_not_over_tftp(house: 
 
 def test_debug_is_passed_on(house: House) -> None:
     house.build_environment()
-    house.machines.job = replace(house.machines.job, debug=True)
+    house.machines.the_job = replace(house.machines.the_job, debug=True)
     assert " pxed.debug=1 " in house.text(CHECK)
 
 
@@ -272,6 +281,30 @@ def test_without_an_environment_the_job_waits_and_the_timeline_says_why(house: H
     assert "initramfs.cpio.zst missing" in event.text
     assert "run `pxed environment build`" in event.text
     assert "the job waits" in event.text
+
+
+@pytest.mark.parametrize("via", ["tftp", "http"])
+def test_a_job_whose_image_is_gone_fails_before_the_environment(house: House, via: str) -> None:
+    house.build_environment()
+    house.images = set()
+    script = house.text(CHECK, via)
+    assert "The image demo of job 7 is gone." in script
+    assert "sanboot" in script and "kernel" not in script
+    assert house.machines.failed == [(7, "boot", "The image demo of job 7 is gone.")]
+    assert house.machines.tickets == 0
+    (event,) = house.machines.events
+    assert event.text == "The image demo of job 7 is gone. Boots its own disk."
+
+
+def test_an_unreadable_image_index_fails_no_job(house: House) -> None:
+    house.build_environment()
+    house.images = None
+    assert "job 7 cannot be looked at now: The image index cannot be read." in house.text(CHECK)
+    assert house.machines.failed == []
+    house.images = set()
+    house.machines.failure = RefusedError("Job 7 has ended already: it is cancelled.")
+    assert "Job 7 has ended a moment ago." in house.text(CHECK)
+    assert house.machines.tickets == 0
 
 
 def test_the_job_may_be_gone_between_check_and_ticket(house: House) -> None:

@@ -22,7 +22,7 @@ IMAGE = "ab" * 32
 
 
 class Machines:
-    """Remembers what it was told: `events`, `sightings`, `tickets`."""
+    """Remembers what it was told: `events`, `sightings`, `tickets`, `failed`."""
 
     def __init__(self, verdict: Verdict = Verdict.WORK, reason: str = "Job 7 restores demo here.") -> None:
         self.verdict = verdict
@@ -30,9 +30,10 @@ class Machines:
         self.events: list[Event] = []
         self.sightings: list[tuple[Identity, str]] = []
         self.tickets = 0
+        self.failed: list[tuple[int, str, str]] = []  # (job, step, reason)
         self.image = IMAGE
         self.failure: Exception | None = None
-        self.job = Job(7, 1, "restore", IMAGE, "demo", JobState.PENDING, 0.0, 0.0)
+        self.the_job = Job(7, 1, "restore", IMAGE, "demo", JobState.PENDING, 0.0, 0.0)
 
     def seen(self, identity: Identity, now: float, text: str = "") -> None:
         self.sightings.append((identity, text))
@@ -42,7 +43,16 @@ class Machines:
 
     def ticket(self, identity: Identity, now: float) -> tuple[Job, str] | None:
         self.tickets += 1
-        return self.job, TOKEN
+        return self.the_job, TOKEN
+
+    def job(self, job_id: int) -> Job:
+        return self.the_job
+
+    async def fail_job(self, job_id: int, step: str, reason: str) -> Job:
+        if self.failure:
+            raise self.failure
+        self.failed.append((job_id, step, reason))
+        return self.the_job
 
     def note(self, event: Event) -> None:
         self.events.append(event)

@@ -123,7 +123,7 @@ def show(context: Context, key: str, as_json: bool) -> None:
             ("id", one.id),
             ("disk", f"{output.size(one.size)} ({one.size} bytes), sectors of {one.sector}"),
             ("in use", output.size(one.stored_chunks * CHUNK)),
-            ("stored", f"{output.size(one.data_size)} in {one.stored_chunks} chunks"),
+            ("stored", f"{output.size(one.data_size)} in {output.count(one.stored_chunks, 'chunk')}"),
             ("table", " ".join(part for part in (_table(one), table.id) if part)),
             ("imported", f"{output.when(one.created)} from {one.source} ({one.format})"),
         ]
@@ -146,7 +146,10 @@ def verify(context: Context, key: str | None, as_json: bool) -> None:
     if as_json:
         output.print_json(found)
     else:
-        click.echo(f"{found.images} images, {found.chunks} chunks, {output.size(found.stored)} read")
+        click.echo(
+            f"{output.count(found.images, 'image')}, {output.count(found.chunks, 'chunk')}, "
+            f"{output.size(found.stored)} read"
+        )
         for bad in found.bad:
             _say_bad(bad)
         if not found.bad:
@@ -179,6 +182,9 @@ def rm(context: Context, key: str) -> None:
         done = library.remove(key)
     if done.names:
         click.echo(f"{key}: removed; image {done.id[:12]} is still there as {', '.join(done.names)}")
+    elif done.trouble:
+        click.echo(f"{key}: removed")
+        output.note(f"Its space could not be given back; the next removal tries again. {done.trouble}")
     elif done.freed is None:
         click.echo(f"{key}: removed; an import is running, the next removal gives its space back")
     else:
@@ -210,7 +216,10 @@ def _say_bad(bad: BadImage) -> None:
     if bad.reason:
         click.echo(f"{title}: {bad.reason}")
         return
-    click.echo(f"{title}: {len(bad.chunks)} damaged chunks; import the same disk again, with --replace, to mend them")
+    click.echo(
+        f"{title}: {output.count(len(bad.chunks), 'damaged chunk')}; "
+        "import the same disk again, with --replace, to mend it"
+    )
     for chunk in bad.chunks[:BAD_SHOWN]:
         where = f", partition {chunk.partition}" if chunk.partition else ""
         click.echo(f"  chunk {chunk.index} at byte {chunk.offset}{where}: {chunk.reason}")
@@ -219,4 +228,4 @@ def _say_bad(bad: BadImage) -> None:
 
 
 def _table(one: Image) -> str:
-    return f"{one.label}, {one.partitions} partitions" if one.label else "none"
+    return f"{one.label}, {output.count(one.partitions, 'partition')}" if one.label else "none"

@@ -145,6 +145,11 @@ def size(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
+def count(number: int, noun: str) -> str:
+    """A number of things: '1 chunk', '2 chunks'."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def rate(bytes_per_second: float) -> str:
     """'112.4 MiB/s'; empty for zero."""
     return f"{size(bytes_per_second)}/s" if bytes_per_second else ""

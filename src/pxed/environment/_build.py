@@ -55,7 +55,9 @@ def build(out_dir: Path | str, progress: Callable[[str], None] = lambda _: None,
     out = Path(out_dir).absolute()
     suite = host.release(Path("/etc/os-release").read_text())
     sources = host.sources(suite)
-    out.mkdir(parents=True, exist_ok=True)
+    if not out.is_dir():
+        out.mkdir(parents=True)
+        out.chmod(0o755)  # whatever the umask: the server reads it as a user of its own
     # A gigabyte for a minute: /var/tmp is on disk where /tmp is often memory.
     place = os.environ.get("TMPDIR", "/var/tmp")  # noqa: S108 (a private directory is made in it)
     with tempfile.TemporaryDirectory(prefix="pxed-environment-", dir=place) as scratch:

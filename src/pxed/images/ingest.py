@@ -120,8 +120,8 @@ class Ingest:
         stated = stated_size(self._read, self._sector)
         if stated > source.size:
             raise OperatorError(
-                f"{source.path}: its partition table was written for a disk of {stated} bytes, the file has "
-                f"{source.size}: it is cut off. If its end is known to be empty, `truncate -s {stated}` mends that"
+                f"The partition table of {source.path} was written for a disk of {stated} bytes, the file has "
+                f"{source.size}: it is cut off. If its end is known to be empty, `truncate -s {stated}` mends that."
             )
         return read_table(self._read, source.size, self._sector)
 

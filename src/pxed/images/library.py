@@ -67,7 +67,8 @@ class Removed(Struct, frozen=True):
 
     id: str  # of the image
     names: tuple[str, ...]  # that it still has; without any it is gone
-    freed: int | None  # bytes given back; None: an import runs, the next removal gives them back
+    freed: int | None  # bytes given back; None: the next removal gives them back, an import runs or there is `trouble`
+    trouble: str = ""  # why the space could not be given back now, a sentence
 
 
 class Library:
@@ -102,11 +103,19 @@ class Library:
         if not found and _ID_PREFIX.fullmatch(key):
             found = self._images("WHERE i.id >= ? AND i.id < ? ORDER BY i.id, n.name", key, key + "g")
             if len({image.id for image in found}) > 1:
-                raise RefusedError(f"{key}: {len(found)} images begin like that; give more digits")
+                raise RefusedError(f"{len(found)} images begin with {key}: give more digits.")
         if not found:
             near = difflib.get_close_matches(key, [image.name for image in self.list() if image.name], 1, 0.5)
-            raise NotFoundError(f"{key}: there is no such image" + (f"; did you mean {near[0]}?" if near else ""))
+            raise NotFoundError(f"There is no image {key}" + (f"; did you mean {near[0]}?" if near else "."))
         return found[0]
+
+    def has(self, image_id: str) -> bool:
+        """Whether there is an image of this (whole) id."""
+        return self.store.row("SELECT 1 FROM image WHERE id = ?", image_id) is not None
+
+    def give(self, uid: int, gid: int) -> None:
+        """Give the store's files to a user, who can then change it. Root only. Raises OperatorError."""
+        self.store.give(uid, gid)
 
     def manifest_bytes(self, image_id: str) -> bytes:
         """The canonical bytes of an image's manifest. `image_id` is the whole id."""
@@ -158,7 +167,9 @@ class Library:
             source = open_source(Path(path), image_format, thread_count())
             try:
                 if sector is not None and (sector not in (512, 4096) or source.size % sector):
-                    raise OperatorError(f"{path}: {source.size} bytes are not a disk with sectors of {sector} bytes")
+                    raise OperatorError(
+                        f"The {source.size} bytes of {path} are not a disk with sectors of {sector} bytes."
+                    )
                 ingest = Ingest(self.store, source, sector, level, progress or _silent)
                 done = ingest.run()
             finally:
@@ -169,8 +180,13 @@ class Library:
         return Imported(image, done.new, done.written, former if former != image_id else "")
 
     def remove(self, key: str) -> Removed:
-        """Remove a name; with its last name, or named by its id, the image goes too, and its space is given back."""
+        """Remove a name; with its last name, or named by its id, the image goes too, and its space is given back.
+
+        Raises OperatorError when the store cannot be written, and nothing has changed. Trouble with giving the space
+        back is in the answer: the image is gone then, and the next removal does the rest.
+        """
         image = self.get(key)
+        self.store.check_writable()
         with self.store.transaction() as db:
             number = self._number(image.id)
             if image.name == key:
@@ -181,7 +197,12 @@ class Library:
             if not left:
                 db.execute("DELETE FROM image_chunk WHERE image = ?", (number,))
                 db.execute("DELETE FROM image WHERE number = ?", (number,))
-        return Removed(image.id, left, 0 if left else reclaim(self.store))
+        if left:
+            return Removed(image.id, left, 0)
+        try:
+            return Removed(image.id, left, reclaim(self.store))
+        except OperatorError as error:
+            return Removed(image.id, left, None, str(error))
 
     def reclaim(self) -> int | None:
         """Give back the space that no image needs: the bytes freed, or None when an import runs."""
@@ -211,21 +232,19 @@ class Library:
     def _number(self, image_id: str) -> int:
         found = self.store.row("SELECT number FROM image WHERE id = ?", image_id)
         if found is None:
-            raise NotFoundError(f"{image_id}: there is no such image")
+            raise NotFoundError(f"There is no image {image_id}.")
         return int(found[0])
 
     def _check_name(self, name: str, replace: bool) -> str:
         """The id of the image that has the name, or ""; RefusedError when the name cannot be given."""
         if not _NAME.fullmatch(name) or _ID.fullmatch(name):
             raise RefusedError(
-                f"{name}: not a name for an image; a name is 1 to 128 letters, digits and . _ + -, "
-                "begins with a letter or digit and does not look like an image id"
+                f"{name} is not a name for an image: a name is 1 to 128 letters, digits and . _ + -, "
+                "begins with a letter or digit and does not look like an image id."
             )
         found = self.store.row("SELECT i.id FROM name n JOIN image i ON i.number = n.image WHERE n.name = ?", name)
         if found is not None and not replace:
-            raise RefusedError(
-                f"{name}: there is an image of this name already; say --replace to give it to the new one"
-            )
+            raise RefusedError(f"There is an image {name} already: say --replace to give the name to the new one.")
         return str(found[0]) if found else ""
 
 

@@ -10,6 +10,7 @@ NBD_CMD_READ with simple replies (https://github.com/NetworkBlockDevice/nbd/blob
 
 import os
 import queue
+import re
 import socket
 import struct
 import subprocess
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from pxed.errors import OperatorError, PeerError
 
-__all__ = ["NbdDisk"]
+__all__ = ["NbdDisk", "qemu_reason"]
 
 INIT_MAGIC = b"NBDMAGICIHAVEOPT"
 OPTION_MAGIC = 0x49484156454F5054
@@ -78,9 +79,9 @@ class NbdDisk:
             connection.sendall(struct.pack(">IHHQQI", REQUEST_MAGIC, 0, CMD_READ, 0, offset, len(buffer)))
             magic, error, _cookie = struct.unpack(">IIQ", self._receive(connection, 16))
             if magic != REPLY_MAGIC:
-                raise PeerError(f"qemu-nbd broke the NBD protocol while reading {self._path}")
+                raise PeerError(f"qemu-nbd broke the NBD protocol while reading {self._path}.")
             if error:
-                raise OperatorError(f"{self._path}: cannot be read at byte {offset}: {os.strerror(error)}")
+                raise OperatorError(f"{self._path} cannot be read at byte {offset}: {os.strerror(error)}.")
             self._receive_into(connection, buffer)
         finally:
             self._free.put(connection)
@@ -95,7 +96,7 @@ class NbdDisk:
     def _handshake(self, connection: socket.socket) -> int:
         """Bring a connection to the transmission phase; the disk's size."""
         if self._receive(connection, 18)[:16] != INIT_MAGIC:
-            raise PeerError(f"qemu-nbd broke the NBD protocol while opening {self._path}")
+            raise PeerError(f"qemu-nbd broke the NBD protocol while opening {self._path}.")
         # The default export has the empty name, and no further information is asked for.
         connection.sendall(struct.pack(">IQIIIH", FLAGS, OPTION_MAGIC, OPT_GO, 6, 0, 0))
         size = None
@@ -107,7 +108,7 @@ class NbdDisk:
             elif magic == OPTION_REPLY_MAGIC and kind == REP_ACK and size is not None:
                 return size
             elif magic != OPTION_REPLY_MAGIC or kind != REP_INFO:
-                raise PeerError(f"qemu-nbd broke the NBD protocol while opening {self._path}")
+                raise PeerError(f"qemu-nbd broke the NBD protocol while opening {self._path}.")
 
     def _receive(self, connection: socket.socket, length: int) -> bytes:
         data = bytearray(length)
@@ -121,12 +122,22 @@ class NbdDisk:
             except ConnectionError:
                 count = 0
             if count == 0:
-                raise OperatorError(f"{self._path}: {self._last_words()}")
+                raise OperatorError(f"{self._path} cannot be read: {self._last_words()}.")
             buffer = buffer[count:]
 
     def _last_words(self) -> str:
         """What qemu-nbd said before it went away."""
         self._process.wait()
         self._errors.seek(0)
-        said = self._errors.read().decode(errors="replace").strip()
+        said = qemu_reason(self._errors.read().decode(errors="replace"), self._path)
         return said or f"qemu-nbd ended with exit code {self._process.returncode}"
+
+
+def qemu_reason(said: str, path: Path) -> str:
+    """Why a tool of qemu could not read a file, from what it printed: its first line without the tool's name, the
+    file's name, which it may say twice, and the full stop."""
+    line = next(iter(said.strip().splitlines()), "")
+    name = re.escape(str(path))
+    line = re.sub(r"^qemu-(img|nbd): ", "", line)
+    line = re.sub(rf"Failed to blk_new_open '{name}': ", "", line)
+    return re.sub(rf"(Could not open '{name}': )+", "", line).rstrip(".")

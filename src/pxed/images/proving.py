@@ -117,7 +117,7 @@ def read_manifest_bytes(store: Store, image_id: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise OperatorError(f"{path}: {error.strerror}: the image store is damaged") from None
+        raise OperatorError(f"{path} cannot be read, the image store is damaged: {error.strerror}.") from None
 
 
 def export(store: Store, number: int, image_id: str, path: Path, replace: bool, progress: Progress) -> None:
@@ -126,7 +126,7 @@ def export(store: Store, number: int, image_id: str, path: Path, replace: bool, 
     Raises RefusedError when the file exists (unless `replace`), OperatorError when a chunk is damaged.
     """
     if path.exists() and (not replace or not path.is_file()):
-        raise RefusedError(f"{path}: exists already" if path.is_file() else f"{path}: is not a regular file")
+        raise RefusedError(f"{path} exists already." if path.is_file() else f"{path} is not a regular file.")
     manifest = Manifest.decode(read_manifest_bytes(store, image_id), image_id)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -136,7 +136,7 @@ def export(store: Store, number: int, image_id: str, path: Path, replace: bool, 
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise OperatorError(f"{path}: cannot be written: {error.strerror}") from None
+        raise OperatorError(f"{path} cannot be written: {error.strerror}.") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -152,7 +152,7 @@ def _write_chunks(store: Store, number: int, manifest: Manifest, descriptor: int
                 raw = tools.decompressor.decompress(packs.frame(place), place.length, place.digest)
             except ChunkError as error:
                 raise OperatorError(
-                    f"chunk {index} of the disk is damaged in the store, nothing was exported: {error}"
+                    f"Chunk {index} of the disk is damaged in the store, nothing was exported: {error}."
                 ) from None
             view, offset = memoryview(raw), index * CHUNK
             while view:

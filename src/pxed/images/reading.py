@@ -95,7 +95,9 @@ class Packs:
                 try:
                     self._open[pack] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                 except OSError as error:
-                    raise OperatorError(f"{path}: {error.strerror}: the image store is damaged") from None
+                    raise OperatorError(
+                        f"{path} cannot be read, the image store is damaged: {error.strerror}."
+                    ) from None
             return self._open[pack]
 
     def frame(self, place: Place) -> bytes:
@@ -103,7 +105,7 @@ class Packs:
         try:
             return os.pread(self.descriptor(place.pack), place.stored, place.offset)
         except OSError as error:
-            raise OperatorError(f"{self._store.pack_path(place.pack)}: cannot be read: {error.strerror}") from None
+            raise OperatorError(f"{self._store.pack_path(place.pack)} cannot be read: {error.strerror}.") from None
 
     def close(self) -> None:
         """Close every descriptor."""

@@ -42,7 +42,11 @@ def _rewrite(store: Store, pack: int) -> bool:
     moved: list[tuple[int, int, int]] = []
     end = 0
     try:
-        with store.pack_path(pack).open("rb") as source, store.pack_path(new).open("xb") as target:
+        fresh = os.O_WRONLY | os.O_EXCL
+        with (
+            store.pack_path(pack).open("rb") as source,
+            os.fdopen(store.open_file(store.pack_path(new), fresh), "wb") as target,
+        ):
             for place in store.pack_places(pack):
                 source.seek(place.offset)
                 frame = source.read(place.stored)
@@ -76,7 +80,7 @@ def _remove_strangers(store: Store) -> None:
                 try:
                     path.unlink()
                 except OSError as error:
-                    raise OperatorError(f"{path}: cannot be removed: {error.strerror}") from None
+                    raise OperatorError(f"{path} cannot be removed: {error.strerror}.") from None
 
 
 def _used(store: Store) -> int:

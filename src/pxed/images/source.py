@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from pxed.errors import OperatorError
 from pxed.images.chunk import CHUNK
-from pxed.images.nbd import NbdDisk
+from pxed.images.nbd import NbdDisk, qemu_reason
 
 __all__ = ["FORMATS", "Source", "open_source"]
 
@@ -63,20 +63,22 @@ def open_source(path: Path, image_format: str | None, threads: int) -> Source:
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        raise OperatorError(f"{path}: {error.strerror}") from None
+        raise OperatorError(f"{path} cannot be read: {error.strerror}.") from None
     if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-        raise OperatorError(f"{path}: not a file or a block device")
+        raise OperatorError(f"{path} is not a file or a block device.")
     if stat.S_ISREG(mode) and path.stat().st_size == 0:
-        raise OperatorError(f"{path}: the file is empty")
+        raise OperatorError(f"{path} is empty.")
     if image_format is None:
         image_format = "raw" if stat.S_ISBLK(mode) else _probe(path)
     if image_format not in FORMATS:
-        raise OperatorError(f"{path}: format {image_format} cannot be imported; known are {', '.join(FORMATS)}")
+        raise OperatorError(f"{path}: format {image_format} cannot be imported; known are {', '.join(FORMATS)}.")
     source = _RawSource(path) if image_format == "raw" else _QemuSource(path, image_format, threads)
     if source.size == 0 or source.size % SECTOR:
         size = source.size
         source.close()
-        raise OperatorError(f"{path}: {size} bytes are not a whole number of sectors: the file is cut off or no disk")
+        raise OperatorError(
+            f"The {size} bytes of {path} are not a whole number of sectors: the file is cut off or no disk."
+        )
     return source
 
 
@@ -93,7 +95,7 @@ class _File:
 
     def check_unchanged(self) -> None:
         if self._stamp() != self._before:
-            raise OperatorError(f"{self.path}: the file was changed while it was being imported; import it again")
+            raise OperatorError(f"{self.path} was changed while it was being imported: import it again.")
 
 
 class _RawSource(_File):
@@ -104,7 +106,7 @@ class _RawSource(_File):
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise OperatorError(f"{path}: {error.strerror}") from None
+            raise OperatorError(f"{path} cannot be read: {error.strerror}.") from None
         self.size = os.lseek(self._fd, 0, os.SEEK_END)
 
     def chunk_indexes(self) -> list[int]:
@@ -127,9 +129,9 @@ class _RawSource(_File):
             try:
                 count = os.preadv(self._fd, [buffer], offset)
             except OSError as error:
-                raise OperatorError(f"{self.path}: cannot be read at byte {offset}: {error.strerror}") from None
+                raise OperatorError(f"{self.path} cannot be read at byte {offset}: {error.strerror}.") from None
             if count == 0:
-                raise OperatorError(f"{self.path}: the file became shorter while it was being imported")
+                raise OperatorError(f"{self.path} became shorter while it was being imported.")
             offset += count
             buffer = buffer[count:]
 
@@ -147,7 +149,7 @@ class _QemuSource(_File):
         if image_format == "vdi":  # its check does not look at the file's end
             end = max((area["offset"] + area["length"] for area in self._map if "offset" in area), default=0)
             if end > path.stat().st_size:
-                raise OperatorError(f"{path}: the file is cut off: it refers to {end} bytes of itself")
+                raise OperatorError(f"{path} is cut off: it refers to {end} bytes of itself.")
         self._disk = NbdDisk(path, image_format, threads)
         self.size = self._disk.size
 
@@ -181,7 +183,7 @@ def _probe(path: Path) -> str:
         head = file.read(8)
     for magic, name in _COMPRESSED.items():
         if head.startswith(magic):
-            raise OperatorError(f"{path}: a {name} file; decompress it first, or say --format raw if it is a disk")
+            raise OperatorError(f"{path} is a {name} file: decompress it first, or say --format raw if it is a disk.")
     info = _qemu_img("info", "--output=json", str(path))
     found = str(info["format"])
     data = info.get("format-specific", {}).get("data", {})
@@ -191,8 +193,8 @@ def _probe(path: Path) -> str:
     for other in others:
         if other:
             raise OperatorError(
-                f"{path}: looks like {found} and refers to another file, {other}; "
-                f"say --format {found} if that is meant, or --format raw if it is a raw disk"
+                f"{path} looks like {found} and refers to another file, {other}: "
+                f"say --format {found} if that is meant, or --format raw if it is a raw disk."
             )
     return found
 
@@ -204,15 +206,15 @@ def _check_whole(path: Path, image_format: str) -> None:
     )
     # 3: only space is lost; 63: the format has no check, and then opening it finds what there is to find.
     if done.returncode not in (0, 3, 63):
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        raise OperatorError(f"{path}: the file is damaged or cut off: {said[0] if said else 'qemu-img check failed'}")
+        said = qemu_reason(done.stderr.strip() or done.stdout, path) or "qemu-img check failed"
+        raise OperatorError(f"{path} is damaged or cut off: {said}.")
 
 
 def _qemu_img(*arguments: str) -> Any:
     try:
         done = subprocess.run(["qemu-img", *arguments], capture_output=True, check=False, text=True)
     except FileNotFoundError:
-        raise OperatorError("qemu-img is missing on this host: install the package qemu-utils") from None
+        raise OperatorError("qemu-img is missing on this host: install the package qemu-utils.") from None
     if done.returncode:
-        raise OperatorError(done.stderr.strip().removeprefix("qemu-img: "))
+        raise OperatorError(f"{arguments[-1]} cannot be read: {qemu_reason(done.stderr, Path(arguments[-1]))}.")
     return json.loads(done.stdout)

@@ -31,6 +31,7 @@ from typing import Any
 from msgspec import Struct
 
 from pxed.errors import OperatorError
+from pxed.images.owning import give, make_directory, open_file, settle
 
 __all__ = ["PACK_LIMIT", "PackWriter", "Place", "Store", "sync_directory"]
 
@@ -103,22 +104,25 @@ class Store:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._lock = threading.RLock()
+        self._index = directory / "index.sqlite"
         try:
             for part in ("packs", "manifests"):
-                (directory / part).mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(
-                directory / "index.sqlite", isolation_level=None, check_same_thread=False, timeout=60
-            )
+                make_directory(directory / part)
+            new = not self._index.exists()
+            self._db = sqlite3.connect(self._index, isolation_level=None, check_same_thread=False, timeout=60)
+            # Before anything is written: SQLite gives its other files the owner and the mode of this one.
+            for name in ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm"):
+                settle(directory / name, directory, new)
         except OSError as error:
-            raise OperatorError(f"{error.filename}: the image store cannot be opened: {error.strerror}") from None
+            raise OperatorError(f"The image store cannot be opened: {error.filename}: {error.strerror}.") from None
         except sqlite3.Error as error:
-            raise OperatorError(f"{directory}/index.sqlite: the image index cannot be opened: {error}") from None
+            raise OperatorError(f"The image index {self._index} cannot be opened: {error}.") from None
         try:
             self._prepare()
         except BaseException as error:
             self._db.close()
             if isinstance(error, sqlite3.Error):
-                raise OperatorError(f"{directory}/index.sqlite: the image index cannot be opened: {error}") from None
+                raise OperatorError(f"The image index {self._index} cannot be opened: {error}.") from None
             raise
 
     def _prepare(self) -> None:
@@ -133,7 +137,7 @@ class Store:
                     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         if self._version() != SCHEMA_VERSION:
             raise OperatorError(
-                f"{self.directory}: the image store is of version {self._version()}, this pxed knows {SCHEMA_VERSION}"
+                f"The image store {self.directory} is of version {self._version()}, this pxed knows {SCHEMA_VERSION}."
             )
 
     def _version(self) -> int:
@@ -162,7 +166,7 @@ class Store:
             except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
                 if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
                     raise  # a mistake of ours
-                raise OperatorError(f"{self.directory}/index.sqlite: cannot be written: {error}") from None
+                raise OperatorError(f"The image index {self._index} cannot be written: {error}.") from None
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """All rows of a query."""
@@ -170,7 +174,7 @@ class Store:
             try:
                 return self._db.execute(statement, values).fetchall()
             except sqlite3.OperationalError as error:
-                raise OperatorError(f"{self.directory}/index.sqlite: cannot be read: {error}") from None
+                raise OperatorError(f"The image index {self._index} cannot be read: {error}.") from None
 
     def row(self, statement: str, *values: Any) -> tuple[Any, ...] | None:
         """The first row of a query, or None."""
@@ -255,12 +259,30 @@ class Store:
         """The file of an image's manifest."""
         return self.directory / "manifests" / image_id
 
+    def open_file(self, path: Path, flags: int) -> int:
+        """A descriptor of a file of the store, made if it does not exist, that belongs to the store's owner."""
+        return open_file(path, flags, self.directory)
+
+    def give(self, uid: int, gid: int) -> None:
+        """Give the store to a user, who can then write all of it. Root only."""
+        try:
+            give(self.directory, uid, gid)
+        except OSError as error:
+            raise OperatorError(f"{error.filename} cannot be given to user {uid}: {error.strerror}.") from None
+
+    def check_writable(self) -> None:
+        """Raise OperatorError unless files can be added to and removed from the store."""
+        os.close(self._open_lock())
+        for path in (self.directory, self.directory / "packs", self.directory / "manifests", self._index):
+            if not os.access(path, os.W_OK | (os.X_OK if path != self._index else 0)):
+                raise OperatorError(f"The image store cannot be written: {path} is not for user {os.geteuid()}.")
+
     def write_manifest(self, image_id: str, data: bytes) -> None:
         """Put a manifest in its place, whole and synced."""
         path = self.manifest_path(image_id)
         temporary = path.with_name(f"{image_id}.{os.getpid()}.{threading.get_ident()}.part")
         try:
-            with temporary.open("wb") as file:
+            with os.fdopen(self.open_file(temporary, os.O_WRONLY | os.O_TRUNC), "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -268,7 +290,7 @@ class Store:
             sync_directory(path.parent)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise OperatorError(f"{path}: cannot be written: {error.strerror}") from None
+            raise OperatorError(f"{path} cannot be written: {error.strerror}.") from None
 
     @contextmanager
     def importing(self) -> Iterator[None]:
@@ -296,9 +318,9 @@ class Store:
 
     def _open_lock(self) -> int:
         try:
-            return os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            return self.open_file(self.directory / "lock", os.O_RDWR)
         except OSError as error:
-            raise OperatorError(f"{self.directory}: cannot be written: {error.strerror}") from None
+            raise OperatorError(f"The image store {self.directory} cannot be written: {error.strerror}.") from None
 
 
 class PackWriter:
@@ -329,7 +351,7 @@ class PackWriter:
         except OSError as error:
             path = self._store.pack_path(self._pack)
             self._end = position
-            raise OperatorError(f"{path}: cannot be written: {error.strerror}") from None
+            raise OperatorError(f"{path} cannot be written: {error.strerror}.") from None
         self._rows.append((digest, self._pack, position, len(frame), length))
         if self._end - self._committed >= BATCH:
             self.flush()
@@ -343,7 +365,7 @@ class PackWriter:
         except OSError as error:
             path = self._store.pack_path(self._pack)
             self._rows.clear()  # what a failed sync left on the disk is unknown
-            raise OperatorError(f"{path}: cannot be written: {error.strerror}") from None
+            raise OperatorError(f"{path} cannot be written: {error.strerror}.") from None
         with self._store.transaction() as db:
             # A row that is there already is another import's, which was quicker; unless its bytes are damaged.
             repaired = db.executemany(
@@ -385,9 +407,9 @@ class PackWriter:
     def _take(self, pack: int) -> bool:
         path = self._store.pack_path(pack)
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = self._store.open_file(path, os.O_RDWR)
         except OSError as error:
-            raise OperatorError(f"{path}: cannot be written: {error.strerror}") from None
+            raise OperatorError(f"{path} cannot be written: {error.strerror}.") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -8,6 +8,7 @@ import errno
 import os
 import pwd
 import socket
+import subprocess
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -51,7 +52,7 @@ def diagnose(config: Config, server_pid: int | None = None) -> list[Finding]:
         *boot_programs(config),
         *environment(config),
         *state_dir(config),
-        *user(config),
+        *user(config, server_pid),
         *multicast_route(config, local, _route_table()),
     ]
 
@@ -177,14 +178,48 @@ def state_dir(config: Config) -> Iterator[Finding]:
         yield Finding("error", "state-dir", f"server.state_dir {folder} {what} by this user.")
 
 
-def user(config: Config) -> Iterator[Finding]:
-    """Does the user exist that the server drops to?"""
+def user(config: Config, server_pid: int | None = None) -> Iterator[Finding]:
+    """Does the user exist that the server drops to, and can it write what the server writes?
+
+    A start of the server mends what is only somebody else's; until then it is a warning, with a server running beside
+    it an error. What the user cannot even reach no start mends.
+    """
     if not config.server.user:
         return
+    name = config.server.user
     try:
-        pwd.getpwnam(config.server.user)
+        entry = pwd.getpwnam(name)
     except KeyError:
-        yield Finding("error", "user", f"server.user {config.server.user} is not a user of this host.")
+        yield Finding("error", "user", f"server.user {name} is not a user of this host.")
+        return
+    if os.geteuid() != 0:  # only root can ask for another user
+        return
+    state, images = Path(config.server.state_dir), Path(config.images_dir)
+    for folder, parts in (
+        (state, ("", "pxed.db")),
+        (images, ("", "lock", "index.sqlite", "packs", "manifests")),
+    ):
+        kept = [folder / part for part in parts if (folder / part).exists()]
+        if not kept or not (refused := _refused(entry, "-w", kept)):
+            continue
+        trouble = f"server.user {name} cannot write {refused[0]}"
+        if _refused(entry, "-x", [folder.parent]) and not folder.parent.is_relative_to(state):
+            yield Finding("error", "user", f"{trouble}: it may not enter {folder.parent}. Move it or open that folder.")
+        elif server_pid is not None:
+            yield Finding("error", "user", f"{trouble}. Restart the server as root: it gives {folder} to {name}.")
+        else:
+            yield Finding("warning", "user", f"{trouble} yet. The server gives {folder} to {name} when root starts it.")
+
+
+def _refused(user: pwd.struct_passwd, test: str, paths: list[Path]) -> list[str]:
+    """Those of some paths for which `test` of the shell ("-w", "-x") says no to a user. Root only."""
+    script = f'for path; do test {test} "$path" || echo "$path"; done'
+    done = subprocess.run(
+        ["/bin/sh", "-c", script, "sh", *map(str, paths)],
+        user=user.pw_uid, group=user.pw_gid, extra_groups=os.getgrouplist(user.pw_name, user.pw_gid),
+        cwd="/", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout.splitlines()
 
 
 def multicast_route(config: Config, local: Iterable[InterfaceAddress], table: str) -> Iterator[Finding]:

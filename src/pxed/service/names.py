@@ -5,6 +5,7 @@ file below the TFTP root, or, when it is missing there, a boot program of `dhcp.
 Confinement is the kernel's: `open_beneath` resolves each name below its root, symbolic links included.
 """
 
+import asyncio
 import errno
 import os
 import time
@@ -19,6 +20,7 @@ from msgspec import Struct
 from pxed._ext.files import open_beneath
 from pxed.boot import Site, scripts
 from pxed.config import Config
+from pxed.errors import OperatorError, RefusedError
 from pxed.service.peers import Peers
 from pxed.service.transactions import Transactions
 from pxed.types import Check, Event, Identity, Job, Verdict
@@ -68,13 +70,16 @@ class Names:
         peers: Peers,
         toward: Callable[[str], str],
         clock: Callable[[], float] = time.time,
+        has_image: Callable[[str], bool] = lambda _id: True,
     ) -> None:
-        """`toward`: the address of ours that an address reaches (`Interfaces.toward`)."""
+        """`toward`: the address of ours that an address reaches (`Interfaces.toward`). `has_image`: whether there is an
+        image of this id (`Library.has`), asked in a thread, since the library may be at work."""
         self.configure(config)
         self._transactions = transactions
         self._peers = peers
         self._toward = toward
         self._clock = clock
+        self._has_image = has_image
         self._log = structlog.get_logger("pxed.names")
 
     def configure(self, config: Config) -> None:
@@ -90,7 +95,7 @@ class Names:
         """
         text = os.fsdecode(name).lstrip("/")
         if text.startswith(scripts.CHECK_PREFIX):
-            return self._check(text, via, peer, local or self._toward(peer), probe)
+            return await self._check(text, via, peer, local or self._toward(peer), probe)
         path = clean_name(unquote_to_bytes(text) if via == "http" else os.fsencode(text))
         if path is None:
             self._log.info("name refused", name=text[:200], peer=peer, via=via)
@@ -126,7 +131,7 @@ class Names:
 
     # -- the check -------------------------------------------------------------------------------------------------
 
-    def _check(self, name: str, via: Via, peer: str, local: str, probe: bool) -> Content:
+    async def _check(self, name: str, via: Via, peer: str, local: str, probe: bool) -> Content:
         """The preboot client asks whether there is work for it: the answer is a script."""
         raw = scripts.parse_check_name(name, encoded=via == "http")
         identity = clean(raw) if raw is not None else Identity()
@@ -139,13 +144,13 @@ class Names:
         self._peers.learn(peer, identity.mac)
         self._transactions.seen(identity, now)
         check = self._transactions.check(identity, now)
-        script, text = self._answer(check, identity, self._base(via, local), local, now)
+        script, text = await self._answer(check, identity, self._base(via, local), local, now)
         event = Event(now, identity.mac, "check", text, machine_id=check.machine_id, job_id=check.job_id)
         self._transactions.note(event)
         self._log.info("check", mac=identity.mac, via=via, peer=peer, verdict=check.verdict.value, answer=text)
         return BytesContent(script)
 
-    def _answer(self, check: Check, identity: Identity, base: str, local: str, now: float) -> tuple[bytes, str]:
+    async def _answer(self, check: Check, identity: Identity, base: str, local: str, now: float) -> tuple[bytes, str]:
         """(script, sentence for the timeline) for a check's answer."""
         if check.verdict is Verdict.HOLD:
             return scripts.hold_script(base, check.reason), f"{check.reason} Asked to wait."
@@ -153,12 +158,30 @@ class Names:
             return scripts.local_script(check.reason), f"{check.reason} Boots its own disk."
         if missing := self.environment_missing():
             return scripts.local_script(missing), f"There is work, but {missing} Boots its own disk; the job waits."
+        if check.job_id is not None and (gone := await self._image_gone(check.job_id)):
+            return scripts.local_script(gone), f"{gone} Boots its own disk."
         offer = self._transactions.ticket(identity, now)
         if offer is None:  # the job ended, or used up its offers, between the check and now
             text = "There was work a moment ago, and there is none now."
             return scripts.local_script(text), f"{text} Boots its own disk."
         job, token = offer
         return self._work_script(job, token, identity, base, local), f"{check.reason} Gets the imaging environment."
+
+    async def _image_gone(self, job_id: int) -> str:
+        """'' when the job's image is there, else a sentence. A job whose image is gone (removed while no server ran,
+        which knows the jobs) fails here, before its machine has lost its time to the environment."""
+        job = self._transactions.job(job_id)
+        try:
+            if await asyncio.to_thread(self._has_image, job.image):
+                return ""
+            reason = f"The image {job.image_name} of job {job_id} is gone."
+            await self._transactions.fail_job(job_id, "boot", reason)
+        except RefusedError:  # it ended meanwhile
+            return f"Job {job_id} has ended a moment ago."
+        except OperatorError as error:  # neither the image nor the job is lost for that
+            self._log.error("job not looked at", job=job_id, error=str(error))
+            return f"There is work, but job {job_id} cannot be looked at now: {error}"
+        return reason
 
     def _work_script(self, job: Job, token: str, identity: Identity, base: str, local: str) -> bytes:
         environment = self._config.environment
@@ -176,7 +199,7 @@ class Names:
         """'' when the environment has been built, else a sentence that says what to do."""
         directory = self._config.environment_dir
         names = [name.removeprefix(_ENVIRONMENT) for name in (scripts.KERNEL, scripts.INITRAMFS)]
-        missing = [name for name in names if not Path(directory, name).is_file()]
+        missing = [name for name in names if not os.access(Path(directory, name), os.R_OK)]
         if not missing:
             return ""
         return (
