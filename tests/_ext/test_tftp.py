@@ -25,6 +25,7 @@ VECTORS = [
     ),
     (b"\0\1/g\0OCTET\0BLKSIZE\x001024\0TSize\x000\0", Request(False, "/g", "octet", {"blksize": 1024, "tsize": 0})),
     (b"\0\1a\0netascii\0timeout\x005\0", Request(False, "a", "netascii", {"timeout": 5})),
+    (b"\0\1\0octet\0", Request(False, "", "octet", {})),  # the control plane says no
     (b"\0\2up\0octet\0", Request(True, "up", "octet", {})),
     (b"\0\1a\0mail\0", Request(False, "a", "mail", {})),
     (b"\0\1a\0image\0", Request(False, "a", "other", {})),
@@ -83,7 +84,6 @@ def test_cut_at_every_byte(packet: bytes, wanted: Request | Ack | Error) -> None
         b"\0\7",
         b"\1\1a\0octet\0",
         b"\0\1",
-        b"\0\1\0octet\0",
     ],
 )
 def test_not_for_a_server(packet: bytes) -> None:

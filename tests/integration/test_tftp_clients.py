@@ -5,12 +5,15 @@ import os
 import random
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pxed._ext.blob import Blob
 from pxed.errors import OperatorError
+from pxed.service import blobs
 from pxed.service.tftp import TftpService
 from support.tftp_service import Running, Socket
 from support.tftp_sim import ack, error, is_data, number, options_of, rrq
@@ -41,6 +44,11 @@ def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         env=ENVIRONMENT,
     )
+
+
+def an_hour_later(limit: int) -> blobs.BlobCache:
+    """A cache for which the files that a test has written are not of this very moment."""
+    return blobs.BlobCache(limit, lambda: time.time_ns() + 3600 * 10**9)
 
 
 def succeed(*command: str | Path, cwd: Path) -> bytes:
@@ -135,7 +143,7 @@ def test_ipv6(tmp_path: Path) -> None:
 
 def test_many_clients_at_once(server: Running, tmp_path: Path) -> None:
     """40 clients of four kinds; each gets every byte."""
-    os.utime(server.root / "file", (1e9, 1e9))  # a file of this second would not be kept
+    server.service._blobs = an_hour_later(blobs.CACHE_BYTES)
     commands = []
     for i in range(10):
         url = f"tftp://127.0.0.1:{server.port}/file"
@@ -357,6 +365,37 @@ def test_threads_share_the_clients(tmp_path: Path) -> None:
         for sock in sockets:
             sock.close()
         running.stop()
+
+
+def test_clients_of_one_file_share_its_copy_however_large(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache keeps nothing of that size, but what is being sent is found again; refusals and ends leave nothing."""
+    reads = []
+    copy = blobs._copy
+
+    def counted(fd: int, *, netascii: bool) -> Blob:
+        reads.append(fd)
+        return copy(fd, netascii=netascii)
+
+    monkeypatch.setattr(blobs, "_copy", counted)
+    server.service._blobs = an_hour_later(1000)
+    sockets = [Socket("127.0.0.1", server.port) for _ in range(3)]
+    for sock in sockets:
+        sock.send(rrq("file", blksize=1468, windowsize=16))
+        assert sock.receive()[:2] == b"\0\6"
+    assert len(reads) == 1
+    for sock in sockets:
+        sock.send(error(8, "enough"))
+        sock.send(rrq("missing"))
+        assert sock.receive() == error(1, "file not found")
+        sock.close()
+    server.wait_until(lambda _: not server.service._running)
+
+
+def test_request_without_a_name_is_answered(server: Running) -> None:
+    sock = Socket("127.0.0.1", server.port)
+    sock.send(rrq(""))
+    assert sock.receive() == error(1, "file not found")
+    sock.close()
 
 
 def test_stop_in_the_middle_of_transfers(tmp_path: Path) -> None:

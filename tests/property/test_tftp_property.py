@@ -46,7 +46,7 @@ def plain_parse(data: bytes) -> tuple[str, str] | None:
     if data[:2] not in (b"\0\1", b"\0\2"):
         return None
     parts = data[2:].split(b"\0")
-    if len(parts) < 3 or not parts[0]:
+    if len(parts) < 3:
         return None
     mode = parts[1].decode("latin-1").translate({c: c + 32 for c in range(65, 91)})
     return parts[0].decode("utf-8", "surrogateescape"), mode if mode in ("octet", "netascii", "mail") else "other"

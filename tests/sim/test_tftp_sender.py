@@ -6,6 +6,7 @@ import random
 import pytest
 
 from pxed._ext.blob import Blob
+from pxed._ext.tftp_events import Finished, Request
 from pxed._ext.tftp_virtual import VirtualTftp
 from support.tftp_sim import (
     Client,
@@ -304,12 +305,33 @@ def test_silent_client_is_given_up() -> None:
 
 
 def test_missing_last_ack_is_success_after_a_linger() -> None:
-    client = Scripted(b"short")
+    client = Scripted(FILE[:517])
     client.say(rrq("f", tsize=0))
-    assert client.say(ack(0), 0.001) == [data_block(b"short", 1, 512)]
+    client.say(ack(0), 0.001)
+    assert client.say(ack(1), 0.002) == [data_block(FILE[:517], 2, 512)]
     assert 4 <= len(times_of_replies(client, 100)) <= 9
-    assert client.finished.outcome == "ok"
+    assert (client.finished.outcome, client.finished.bytes) == ("ok", 517)
     assert 6 <= client.finished.seconds < 13
+
+
+@pytest.mark.parametrize(("size", "options"), [(300, {"tsize": 0}), (60_000, {"blksize": 1468, "windowsize": 64})])
+def test_a_file_of_which_nothing_was_acknowledged_was_not_delivered(size: int, options: dict[str, int | str]) -> None:
+    """All of it was sent in the first window, to a client that took the options and then fell silent."""
+    client = Scripted(FILE[:size])
+    client.say(rrq("f", **options))
+    assert len(client.say(ack(0), 0.001)) == size // 1468 + 1
+    assert len(times_of_replies(client, 1000)) < 25
+    assert (client.finished.outcome, client.finished.bytes) == ("timeout", 0)
+    assert 30 <= client.finished.seconds < 33
+
+
+def test_only_the_last_window_is_taken_for_granted() -> None:
+    client = Scripted(FILE[: 512 * 5 + 1])
+    client.say(rrq("f", windowsize=4))
+    client.say(ack(0), 0.001)
+    client.say(ack(4), 0.002)
+    times_of_replies(client, 1000)
+    assert (client.finished.outcome, client.finished.bytes) == ("ok", 512 * 5 + 1)
 
 
 def test_request_that_nobody_answers_is_dropped() -> None:
@@ -352,6 +374,15 @@ def test_grub_closes_in_the_middle() -> None:
     assert (client.finished.outcome, client.finished.bytes) == ("closed", 512)
 
 
+@pytest.mark.parametrize(("size", "options"), [(300, {"tsize": 0}), (60_000, {"blksize": 1468, "windowsize": 64})])
+def test_closing_before_any_data_was_acknowledged_is_no_delivery(size: int, options: dict[str, int | str]) -> None:
+    client = Scripted(FILE[:size])
+    client.say(rrq("f", **options))
+    client.say(ack(0), 0.001)
+    client.say(error(0), 0.002)
+    assert (client.finished.outcome, client.finished.bytes) == ("closed", 0)
+
+
 def test_grub_closes_instead_of_the_last_ack() -> None:
     simulation = Simulation({"f": FILE})
     client = simulation.add(Grub("f", PEER))
@@ -370,7 +401,6 @@ def test_grub_closes_instead_of_the_last_ack() -> None:
         (b"\0\1", "malformed"),
         (b"\0\1f", "malformed"),
         (b"\0\1f\0octet", "malformed"),
-        (b"\0\1\0octet\0", "malformed"),
         (b"\0\2f\0", "malformed"),
         (b"\0\3\0\1data", "opcode"),
         (b"\0\6blksize\0512\0", "opcode"),
@@ -492,6 +522,60 @@ def test_transfers_beyond_the_limit_wait() -> None:
     for port in (1, 2, 3):
         server.receive(rrq("f"), ("10.0.0.1", port), 0)
     assert len(server.events()) == 2
+    assert server.statistics()["drop.busy"] == 1
+
+
+def answer_all(server: VirtualTftp, now: float) -> list[str]:
+    """The control plane answers; the outcomes of what ended."""
+    events = server.events()
+    for event in events:
+        if isinstance(event, Request):
+            server.send(event.id, Blob(FILE), now)
+    server.drain(now)
+    return [event.outcome for event in [*events, *server.events()] if isinstance(event, Finished)]
+
+
+def test_a_flood_of_requests_does_not_shut_out_who_answers() -> None:
+    """One host that never acknowledges keeps the table full; the others' transfers begin, run and end."""
+    server = VirtualTftp(limit=100)
+    ports = itertools.count(1000)
+    outcomes = []
+
+    def flood(now: float) -> None:
+        for _ in range(50):
+            server.receive(rrq("f"), ("10.6.6.6", next(ports)), now)
+        outcomes.extend(answer_all(server, now))
+
+    flood(0)
+    flood(0.01)
+    server.receive(rrq("f", blksize=1468), PEER, 0.02)
+    outcomes += answer_all(server, 0.02)
+    for block in range(len(FILE) // 1468 + 2):
+        now = 0.02 + 0.01 * (block + 1)
+        flood(now)
+        server.receive(ack(block), PEER, now)
+        outcomes += answer_all(server, now)
+    figures = server.statistics()
+    assert (figures["running"], figures["drop.busy"], figures["outcome.ok"]) == (99, 0, 1)
+    assert set(outcomes) == {"evicted", "ok"}
+    assert outcomes.count("evicted") == figures["requests"] - 100
+
+
+def test_the_oldest_unheard_transfer_makes_room_first() -> None:
+    """Whoever acknowledged anything stays, and so does who waits for the control plane."""
+    server = VirtualTftp(limit=3)
+    peers = [("10.0.0.1", port) for port in range(1, 8)]
+    for peer in peers[:3]:
+        server.receive(rrq("f"), peer, 0)
+        answer_all(server, 0)
+    server.receive(ack(1), peers[0], 0.1)
+    server.drain(0.1)
+    server.receive(rrq("f"), peers[3], 0.2)
+    assert [event.peer for event in server.events()] == [peers[1], peers[3]]  # the end of one, the request of the other
+    server.receive(rrq("f"), peers[4], 0.3)
+    assert [event.peer for event in server.events()] == [peers[2], peers[4]]
+    server.receive(rrq("f"), peers[5], 0.4)  # one was heard, two wait
+    assert server.events() == []
     assert server.statistics()["drop.busy"] == 1
 
 

@@ -17,3 +17,4 @@ cdef extern from "blob.h" nogil:
 
 cdef class Blob:
     cdef pxed_blob *c  # this object's own reference; senders take more
+    cdef object __weakref__

@@ -102,7 +102,7 @@ cdef void _option(TftpRequest *request, const uint8_t *name, size_t name_size, c
 
 
 cdef bint parse_request(const uint8_t *data, size_t size, TftpRequest *request) noexcept nogil:
-    """An RRQ or WRQ; the opcode has been looked at. False when name or mode is cut or the name is empty.
+    """An RRQ or WRQ; the opcode has been looked at. False when name or mode is cut.
 
     A trailing option without its value is ignored: some clients pad their requests (RFC 1350 has no length field).
     """
@@ -115,7 +115,7 @@ cdef bint parse_request(const uint8_t *data, size_t size, TftpRequest *request) 
     request.blksize = 512
     request.windowsize = 1
     request.timeout = 0
-    if not _string(data, size, &at, &request.name, &request.name_size) or request.name_size == 0:
+    if not _string(data, size, &at, &request.name, &request.name_size):
         return False
     if not _string(data, size, &at, &mode, &mode_size):
         return False

@@ -14,6 +14,7 @@ cimport cython
 # In the order of the enumeration Outcome (tftp_sender.pxd).
 OUTCOME_NAMES = (
     "ok", "probe", "closed", "client-error", "timeout", "no-answer", "refused", "superseded", "abandoned",
+    "evicted",
 )
 
 

@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from pxed._ext.blob cimport pxed_blob
 from pxed._ext.linux_net cimport pxed_batch, pxed_path
+from pxed._ext.ring cimport Link
 from pxed._ext.sender cimport Command, Sender
 from pxed._ext.tftp cimport ERROR_TEXT_LIMIT
 from pxed._ext.tftp_flow cimport BlockSizes, Burst, Rto
@@ -16,7 +17,7 @@ cdef enum State:
     STATE_ENDED         # waits for the next fill to be freed
 
 cdef enum Outcome:
-    OUTCOME_OK            # the last block was acknowledged, or only that acknowledgement is missing
+    OUTCOME_OK            # the last block was acknowledged, or only the last window's acknowledgement is missing
     OUTCOME_PROBE         # the client wanted to know the size (EDK2: tsize, OACK, ERROR 8)
     OUTCOME_CLOSED        # the client ended it with ERROR 0 (GRUB closes files so)
     OUTCOME_CLIENT_ERROR  # the client ended it with another ERROR
@@ -25,6 +26,7 @@ cdef enum Outcome:
     OUTCOME_REFUSED       # we sent an ERROR
     OUTCOME_SUPERSEDED    # the same client port asked for something else, or anew
     OUTCOME_ABANDONED     # the control plane gave no answer
+    OUTCOME_EVICTED       # never heard, and the oldest such when a full table needed room
     OUTCOMES
 
 cdef enum DropReason:
@@ -44,8 +46,8 @@ cdef struct Transfer:
     uint64_t id
     uint64_t request_hash
     Transfer *chain              # of its bucket
-    Transfer *ready_next         # in the ready ring
-    Transfer *ready_previous
+    Link ready
+    Link unheard
     Timer timer
     pxed_blob *blob
     uint64_t blocks              # the last one is short, maybe empty
@@ -112,7 +114,8 @@ cdef class TftpSender(Sender):
     cdef size_t limit
     cdef uint64_t serial
     cdef uint64_t seed
-    cdef Transfer ready          # head of the ring of those with something to send
+    cdef Link ready              # ring of those with something to send
+    cdef Link unheard            # ring of those that were sent something and have acknowledged nothing, oldest first
     cdef Transfer *ended
     cdef ControlPacket control[CONTROL_LIMIT]
     cdef size_t control_first

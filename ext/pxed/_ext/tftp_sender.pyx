@@ -10,7 +10,9 @@ Rules (RFC 1350, 1123 section 4.2.3.1, 2347-2349, 7440):
   ACKs that come sooner than half a round trip after going back, and equal ACKs of the last block sent before going
   back, since they answer our own duplicates.
 - The retransmit timeout, the bursts of a window and the largest block follow what the client shows: tftp_flow.pyx.
-- Nobody who has not answered gets more than UNANSWERED_SENDS datagrams per request.
+- Nobody who has not answered gets more than UNANSWERED_SENDS datagrams per request, and the oldest of them makes room
+  in a full table: a flood of requests does not shut out those who answer.
+- Who falls silent after the last window was sent has the file, if it acknowledged any DATA at all.
 - ACKs and ERRORs of no transfer are counted and get no answer: late duplicates are normal after the last block, and an
   ERROR 5 to a forged address would make us a reflector. An ERROR is never answered at all.
 - The same request again while it is being answered is merged; after RESTART_AFTER of silence it is a machine that
@@ -32,6 +34,7 @@ from pxed._ext.linux_net cimport (
     pxed_path_hash,
     pxed_path_is_v6,
 )
+from pxed._ext.ring cimport ring_append, ring_first, ring_init, ring_remove
 from pxed._ext.sender cimport COMMAND_REFUSE, COMMAND_SEND, EVENT_FINISHED, EVENT_REQUEST, Event
 from pxed._ext.tftp cimport (
     DATA_HEADER,
@@ -112,7 +115,8 @@ cdef class TftpSender(Sender):
         self.sizes = BlockSizes(seed)
         self.seed = seed
         self.limit = limit
-        self.ready.ready_next = self.ready.ready_previous = &self.ready
+        ring_init(&self.ready)
+        ring_init(&self.unheard)
         self.buckets = <Transfer **>calloc(FIRST_BUCKETS, sizeof(Transfer *))
         if self.buckets is NULL:
             raise MemoryError
@@ -191,10 +195,10 @@ cdef class TftpSender(Sender):
             self.counters.datagrams += 1
             self.control_first = (self.control_first + 1) % CONTROL_LIMIT
             self.control_count -= 1
-        while self.ready.ready_next != &self.ready:
+        while ring_first(&self.ready) is not NULL:
             if not pxed_batch_has_room(batch, OACK_LIMIT):
                 return True
-            t = self.ready.ready_next
+            t = <Transfer *>ring_first(&self.ready)
             self._dequeue(t)
             if self._fill_from(t, batch, now):
                 self._enqueue(t)  # at the end: its next turn comes after everybody else's
@@ -211,7 +215,8 @@ cdef class TftpSender(Sender):
         self._reap()
         for i in range(self.bucket_mask + 1):
             self.buckets[i] = NULL
-        self.ready.ready_next = self.ready.ready_previous = &self.ready
+        ring_init(&self.ready)
+        ring_init(&self.unheard)
         self.running = self.asked = self.control_count = self.slot_count = self.free_count = 0
 
     # -- the table ---------------------------------------------------------------------------------------------------
@@ -316,6 +321,7 @@ cdef class TftpSender(Sender):
             self.asked -= 1
         self.wheel.cancel(&t.timer)
         self._dequeue(t)
+        ring_remove(&t.unheard)
         t.state = STATE_ENDED
         t.chain = self.ended
         self.ended = t
@@ -351,6 +357,8 @@ cdef class TftpSender(Sender):
                 self._drop(DROP_MERGED)
                 return
             self._finish(t, OUTCOME_SUPERSEDED if t.heard else OUTCOME_NO_ANSWER, 0, NULL, 0, now)
+        if self.running >= self.limit and self.asked < LARGEST_ASKED and ring_first(&self.unheard) is not NULL:
+            self._finish(<Transfer *>ring_first(&self.unheard), OUTCOME_EVICTED, 0, NULL, 0, now)
         if self.running >= self.limit or self.asked >= LARGEST_ASKED:
             self._drop(DROP_BUSY)
             return
@@ -380,6 +388,7 @@ cdef class TftpSender(Sender):
         t.progress_at = now
         t.state = STATE_OPTIONS if t.options else STATE_SENDING
         self.asked -= 1
+        ring_append(&self.unheard, &t.unheard, t)
         self._enqueue(t)
 
     cdef void _on_ack(self, Transfer *t, uint64_t block, uint64_t now) noexcept nogil:
@@ -387,6 +396,7 @@ cdef class TftpSender(Sender):
         if t.state == STATE_OPTIONS and t.tries != 0 and block == 0:
             t.state = STATE_SENDING
             t.heard = True
+            ring_remove(&t.unheard)
             if t.tries == 1:
                 rto_measure(&t.rto, now - t.timed_at)
             t.tries = 0
@@ -423,6 +433,7 @@ cdef class TftpSender(Sender):
             t.lowered = False
             self.sizes.forget(&t.path)
         t.heard = True
+        ring_remove(&t.unheard)
         t.acked = block
         t.tries = 0
         t.progress_at = now
@@ -448,7 +459,7 @@ cdef class TftpSender(Sender):
         cdef size_t length = 0
         if t.state == STATE_OPTIONS and t.options & OPT_TSIZE:
             outcome = OUTCOME_PROBE
-        elif code == 0 and t.state == STATE_SENDING and t.heard and t.high > t.blocks:
+        elif code == 0 and t.state == STATE_SENDING and t.acked != 0 and t.high > t.blocks:
             outcome = OUTCOME_OK
         while 4 + length < size and length < ERROR_TEXT_LIMIT and data[4 + length] != 0:
             length += 1
@@ -463,7 +474,7 @@ cdef class TftpSender(Sender):
             else:
                 t.listening = True
                 self._wait(t, t.progress_at + max(LISTEN, 2 * t.rto.timeout))
-        elif t.heard and t.high > t.blocks and t.tries >= LAST_SENDS and now - t.progress_at >= LINGER:
+        elif t.acked != 0 and t.high > t.blocks and t.tries >= LAST_SENDS and now - t.progress_at >= LINGER:
             self._finish(t, OUTCOME_OK, 0, NULL, 0, now)
         elif now - t.progress_at >= SILENCE and t.heard:
             self._finish(t, OUTCOME_TIMEOUT, 0, NULL, 0, now)
@@ -488,19 +499,13 @@ cdef class TftpSender(Sender):
     # -- what goes out -----------------------------------------------------------------------------------------------
 
     cdef void _enqueue(self, Transfer *t) noexcept nogil:
-        if t.queued:
-            return
-        t.queued = True
-        t.ready_next = &self.ready
-        t.ready_previous = self.ready.ready_previous
-        self.ready.ready_previous.ready_next = t
-        self.ready.ready_previous = t
+        if not t.queued:
+            t.queued = True
+            ring_append(&self.ready, &t.ready, t)
 
     cdef void _dequeue(self, Transfer *t) noexcept nogil:
-        if t.queued:
-            t.ready_previous.ready_next = t.ready_next
-            t.ready_next.ready_previous = t.ready_previous
-            t.queued = False
+        ring_remove(&t.ready)
+        t.queued = False
 
     cdef void _wait(self, Transfer *t, uint64_t deadline) noexcept nogil:
         # The timer moves only when it must fire earlier: once per timeout, not once per packet.

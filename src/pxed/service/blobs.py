@@ -1,7 +1,8 @@
 """Files as blobs, read once for all clients that want them at the same time or soon after.
 
 A blob is a sealed copy: the file may be replaced, cut or deleted while transfers of it run. The key is what tells one
-content of a file from the next (device, inode, time of change, size), so a replaced file is read anew.
+content of a file from the next: device, inode, size and both time stamps. Anybody may set the time of modification
+back (rsync, tar), and inode numbers are used again; the time of the inode's change is the kernel's own.
 """
 
 import asyncio
@@ -9,6 +10,8 @@ import errno
 import os
 import time
 from collections import OrderedDict
+from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 from pxed._ext.blob import Blob
 
@@ -22,14 +25,20 @@ LARGEST_FILE = 2 << 30
 # Time stamps are as coarse as 2 s (FAT): a file changed within that time of its reading may change again unseen.
 RACY_SECONDS = 2
 
-_Key = tuple[int, int, int, int, bool]
+# Device, inode, size, mtime and ctime in ns; converted to netascii.
+_Key = tuple[int, int, int, int, int, bool]
 
 
 class BlobCache:
-    """Least recently used blobs, up to `limit` bytes. Blobs in use live on beyond it, in their transfers' hands."""
+    """Least recently used blobs, up to `limit` bytes. Beyond it blobs live on as long as somebody holds them, and are
+    found again for as long.
+    """
 
-    def __init__(self, limit: int = CACHE_BYTES) -> None:
+    def __init__(self, limit: int = CACHE_BYTES, clock: Callable[[], int] = time.time_ns) -> None:
+        """`clock`: the time of the files' time stamps, ns."""
         self._limit = limit
+        self._clock = clock
+        self._alive: WeakValueDictionary[_Key, Blob] = WeakValueDictionary()
         self._blobs: OrderedDict[_Key, Blob] = OrderedDict()
         self._bytes = 0
         self._loading: dict[_Key, asyncio.Task[Blob]] = {}
@@ -39,11 +48,11 @@ class BlobCache:
 
         Raises OSError: EFBIG for a file above 2 GiB, no memory, or the errno of reading it.
         """
-        status = os.fstat(fd)
-        key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size, netascii)
-        if key in self._blobs:
-            self._blobs.move_to_end(key)
-            return self._blobs[key]
+        key = _key(fd, netascii=netascii)
+        blob = self._alive.get(key)
+        if blob is not None:
+            self._keep(key, blob)
+            return blob
         task = self._loading.get(key)
         if task is None:
             # The task reads from a descriptor of its own: whoever asked first may be cancelled before the others.
@@ -54,17 +63,21 @@ class BlobCache:
     async def _read(self, fd: int, key: _Key) -> Blob:
         try:
             blob = await asyncio.to_thread(_copy, fd, netascii=key[-1])
-            after = os.fstat(fd)
+            after = _key(fd, netascii=key[-1])
         finally:
             os.close(fd)
             del self._loading[key]
         # A file that was written meanwhile is served as read this once, as any server would, and not kept.
-        unchanged = (after.st_mtime_ns, after.st_size) == key[2:4]
-        if unchanged and abs(time.time_ns() - after.st_mtime_ns) > RACY_SECONDS * 10**9:
+        now = self._clock()
+        if after == key and all(abs(now - changed) > RACY_SECONDS * 10**9 for changed in key[3:5]):
+            self._alive[key] = blob
             self._keep(key, blob)
         return blob
 
     def _keep(self, key: _Key, blob: Blob) -> None:
+        if key in self._blobs:
+            self._blobs.move_to_end(key)
+            return
         if len(blob) > self._limit:
             return
         self._blobs[key] = blob
@@ -76,6 +89,11 @@ class BlobCache:
     def statistics(self) -> dict[str, int]:
         """Gauges: files kept and their bytes, reads under way."""
         return {"cached": len(self._blobs), "cached_bytes": self._bytes, "loading": len(self._loading)}
+
+
+def _key(fd: int, *, netascii: bool) -> _Key:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, netascii
 
 
 def _copy(fd: int, *, netascii: bool) -> Blob:

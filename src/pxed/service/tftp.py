@@ -54,6 +54,8 @@ class TftpService:
         self._names = names
         self._engines = [Engine(secrets.randbits(64)) for _ in range(threads)]
         self._blobs = BlobCache()
+        # What each unfinished request was answered with, so that others find it for as long as it is being sent.
+        self._running: dict[tuple[Engine, int], Blob | None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger("pxed.tftp")
         self._started = False
@@ -97,14 +99,17 @@ class TftpService:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for engine in self._engines:
             engine.stop()
+        self._running.clear()
 
     def _on_events(self, engine: Engine) -> None:
         for event in engine.drain():
             if isinstance(event, Request):
+                self._running[engine, event.id] = None
                 task = asyncio.create_task(self._answer(engine, event))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             else:
+                self._running.pop((engine, event.id), None)
                 self._note_end(event)
 
     async def _answer(self, engine: Engine, request: Request) -> None:
@@ -121,6 +126,8 @@ class TftpService:
             self._log.exception("tftp request failed", name=request.name, peer=request.peer[0])
             engine.refuse(request.id, _NOT_DEFINED, "internal error")
         else:
+            if (engine, request.id) in self._running:  # it may have ended meanwhile
+                self._running[engine, request.id] = blob
             engine.send(request.id, blob)
 
     async def _blob(self, request: Request) -> Blob:
