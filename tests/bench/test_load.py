@@ -1,14 +1,19 @@
 """The clients notice whatever a server does wrong. The server is a few lines of Python on loopback."""
 
+import json
+import os
 import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from pxed._ext.tftp_load import Load
+from pxed.cli import main
 
 CONTENT = bytes(range(256)) * 16 + b"the end"
 BLKSIZE = 1000
@@ -166,6 +171,21 @@ def test_silence_is_told() -> None:
         load = Load(2, "127.0.0.1", server.port, "a file", CONTENT, blksize=BLKSIZE, patience=0.05)
         with closing(load):
             assert [transfer[:2] for transfer in load.run()[1]] == [("silent", BLKSIZE)] * 2
+
+
+def test_the_command_measures_a_running_server(tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.write_bytes(CONTENT)
+    with serving(good) as server:
+        arguments = ["bench", "tftp", "--server", "127.0.0.1", "--port", str(server.port), "--file", str(copy)]
+        arguments += ["--clients", "3", "--runs", "2", "--blksize", str(BLKSIZE), "--pid", str(os.getpid())]
+        result = CliRunner().invoke(main, [*arguments, "--json"])
+        assert result.exit_code == 0, result.output
+        assert [run["bytes"] for run in json.loads(result.stdout)["servers"][0]["runs"]] == [3 * len(CONTENT)] * 2
+        copy.write_bytes(CONTENT + b"more")
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 1
+        assert "does not serve copy: bad options" in result.stderr
 
 
 def test_nonsense_is_refused() -> None:
