@@ -68,7 +68,9 @@ class Server:
         peers = Peers()
         self._names = Names(config, transactions, peers, self._interfaces.toward, has_image=self.library.has)
         site = boot.Site.from_config(config)
-        self._dhcp = DhcpService(self._interfaces, config.dhcp.same_host_dhcp, site, transactions, peers)
+        missing = self._names.missing_programs
+        same_host = config.dhcp.same_host_dhcp
+        self._dhcp = DhcpService(self._interfaces, same_host, site, transactions, peers, missing=missing)
         self._http = MachineHttp(addresses, config.http.port, self._names, transactions, self.library)
         self._tftp = TftpService(addresses, config.tftp.port, self._names, threads=config.tftp.threads)
         self.control = ServerControl(

@@ -2,8 +2,10 @@
 
 import pytest
 
+from pxed import boot
 from pxed.boot import Received, Reply
-from pxed.types import Check
+from pxed.types import Check, Drop
+from pxed.wire import dhcp
 from support import boot_clients as firmware
 from support import dhcp_reference as reference
 from support.boot_clients import ACK, DISCOVER, INFORM, OFFER, REQUEST
@@ -286,6 +288,21 @@ def test_row_8_no_boot_program_for_an_architecture() -> None:
     decision = answer(firmware.pxe(arch=27))
     assert decision.reason == "no-boot-program"  # type: ignore[union-attr]
     assert decision.detail == "no boot program is configured for EFI RISCV64"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("data", [firmware.pxe(arch=11), firmware.http(arch=19)], ids=["PXE", "HTTP"])
+def test_row_8_the_boot_program_of_an_architecture_has_no_file(data: bytes) -> None:
+    """Firmware goes on at once, rather than after retries of a download that cannot succeed."""
+    packet = dhcp.decode(data)
+    assert isinstance(packet, dhcp.Packet)
+    found = boot.facts(packet, BROADCAST)
+    assert isinstance(found, boot.Facts)
+    decision = boot.decide(found, WORK, SITE, frozenset({"snponly-arm64.efi"}))
+    assert isinstance(decision, Drop)
+    assert decision.reason == "no-boot-program"
+    assert decision.detail.startswith("the boot program snponly-arm64.efi for UEFI ARM64")
+    assert decision.detail.endswith(" is neither in /srv/tftp nor in /usr/lib/ipxe")
+    assert isinstance(boot.decide(found, WORK, SITE, frozenset({"snponly.efi"})), boot.Reply)
 
 
 def test_two_servers_of_one_configuration_answer_the_same() -> None:

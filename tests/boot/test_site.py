@@ -21,7 +21,8 @@ def test_defaults() -> None:
             16: "snponly.efi",
             18: "snponly-arm32.efi",
             19: "snponly-arm64.efi",
-        }
+        },
+        program_folders=("/srv/tftp", "/usr/lib/ipxe"),
     )
 
 
@@ -54,3 +55,4 @@ def test_urls() -> None:
 def test_first_of_the_clients_architectures_with_a_program() -> None:
     assert site().program((27, 11, 7)) == (11, "snponly-arm64.efi")
     assert site().program((27,)) is None
+    assert site().program((27, 11, 7), frozenset({"snponly-arm64.efi"})) == (7, "snponly.efi")

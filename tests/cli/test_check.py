@@ -52,6 +52,12 @@ def test_warnings_alone_are_no_failure(check: Callable[..., Result]) -> None:
     assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "Nothing must be mended, 1 to look at.")
 
 
+def test_information_alone_is_all_in_order(check: Callable[..., Result]) -> None:
+    result = check([Finding("info", "boot-program", "No boot program for UEFI ARM64.")], "--no-probe")
+    assert result.exit_code == 0
+    assert result.stdout == "info: No boot program for UEFI ARM64.\nEverything is in order.\n"
+
+
 def test_json(check: Callable[..., Result]) -> None:
     result = check([ERROR], "--no-probe", "--json")
     assert result.exit_code == 1

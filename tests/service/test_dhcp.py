@@ -35,6 +35,7 @@ class Wire:
         self.client.address("eth0", f"{CLIENT}/24")
         self.machines = Machines()
         self.peers = Peers()
+        self.missing: frozenset[str] = frozenset()  # boot programs
         self.changed = threading.Condition()
         self.machines.note = self._note  # type: ignore[method-assign]
         self.service = self._service("silent")
@@ -45,7 +46,11 @@ class Wire:
     def _service(self, no_work: Any) -> DhcpService:
         config = Config(server=Server(SERVER), tftp=Tftp("/x"), transaction=Transaction(no_work=no_work))
         site = boot.Site.from_config(config)
-        service = DhcpService(Interfaces((SERVER,)), False, site, cast(Any, self.machines), self.peers, lambda: 1000.0)
+        interfaces = Interfaces((SERVER,))
+        machines = cast(Any, self.machines)
+        service = DhcpService(
+            interfaces, False, site, machines, self.peers, lambda: 1000.0, missing=lambda: self.missing
+        )
         with self.server:
             service.open()
         return service
@@ -110,6 +115,21 @@ def test_an_architecture_without_a_boot_program_is_told(wire: Wire) -> None:
     assert "no boot program is configured for" in event.text
 
 
+def test_a_boot_program_without_a_file_is_told(wire: Wire) -> None:
+    wire.missing = frozenset({"snponly-arm64.efi"})
+    wire.rom.arch = 11
+    wire.rom.send(wire.rom.packet(MessageType.DISCOVER))
+    event = wire.event(lambda event: event.kind == "drop")
+    assert event.text == (
+        "UEFI ARM64 PXE: no answer: the boot program snponly-arm64.efi for UEFI ARM64 is neither in /x nor in "
+        "/usr/lib/ipxe"
+    )
+    wire.missing = frozenset()
+    (offer,) = wire.rom.discover(1)
+    assert offer.packet.file.rstrip(b"\0") == b"snponly-arm64.efi"
+    assert wire.service.drops["no-boot-program"] == 1
+
+
 def test_a_lease_request_teaches_the_address_and_is_left_alone(wire: Wire) -> None:
     wire.rom.send(wire.rom.packet(MessageType.REQUEST, REQUESTED_ADDRESS=bytes((10, 9, 0, 7))))
     wire.sync()
@@ -155,7 +175,7 @@ def test_a_bug_for_one_machine_is_none_for_the_next(wire: Wire) -> None:
 
 def test_a_reply_that_cannot_be_sent_is_counted(wire: Wire) -> None:
     options = wire.rom.packet(MessageType.DISCOVER).options
-    relayed = dhcp.Packet(op=1, xid=1, chaddr=wire.rom.mac, giaddr="240.0.0.1", options=options)  # nobody's
+    relayed = dhcp.Packet(op=1, xid=1, chaddr=wire.rom.mac, giaddr="172.31.9.9", options=options)  # no route
     wire.rom.sock.sendto(dhcp.encode(relayed), ("255.255.255.255", 67))
     wire.sync()
     assert wire.service.drops["send-error"] == 1

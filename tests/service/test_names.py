@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from pxed.config import Config, Dhcp, Environment, Http, Server, Tftp
 from pxed.errors import OperatorError, RefusedError
+from pxed.service import names as names_module
 from pxed.service.names import BytesContent, Content, FileContent, Names, NotFound, clean_name
 from pxed.service.peers import Peers
 from pxed.types import Identity, Verdict
@@ -180,6 +181,32 @@ def test_boot_programs_come_from_the_hosts_directory_when_the_root_has_none(hous
     assert house.data("snponly.efi", "tftp") == b"linked"
     (house.root / "undionly.kpxe").write_bytes(b"site's")
     assert house.data("undionly.kpxe", "tftp") == b"site's"
+
+
+def test_boot_programs_without_a_file_are_known(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names_module, "LOOK_AGAIN", 0.0)
+    everything = {house.config.dhcp.boot_program(arch) for arch in (0, 6, 7, 10, 11)}
+    assert house.names.missing_programs() == everything
+    (house.programs / "undionly.kpxe").write_bytes(b"host's")
+    (house.root / "snponly-arm64.efi").write_bytes(b"site's")
+    (house.root / "snponly.efi").symlink_to("/etc/hostname")  # leads out of the root: would not be served
+    (house.programs / "snponly-ia32.efi").mkdir()
+    assert house.names.missing_programs() == everything - {"undionly.kpxe", "snponly-arm64.efi"}
+    dhcp = Dhcp(boot_programs={"0": "/bios\\x.0", "27": "../x"}, boot_program_dir=str(house.programs))
+    house.names.configure(replace(house.config, dhcp=dhcp))
+    (house.root / "bios").mkdir()
+    assert {"/bios\\x.0", "../x"} <= house.names.missing_programs()
+    (house.root / "bios/x.0").write_bytes(b"x")
+    assert "/bios\\x.0" not in house.names.missing_programs()
+
+
+def test_boot_programs_are_not_looked_for_at_each_request(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names_module, "LOOK_AGAIN", 1e9)
+    before = house.names.missing_programs()
+    (house.root / "undionly.kpxe").write_bytes(b"site's")
+    assert house.names.missing_programs() is before
+    house.names.configure(house.config)
+    assert house.names.missing_programs() == before - {"undionly.kpxe"}
 
 
 def test_a_missing_root_is_said(house: House) -> None:

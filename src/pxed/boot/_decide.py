@@ -82,17 +82,21 @@ class _Boot(Struct, frozen=True):
     next_server: bool = True  # siaddr is ours
 
 
-def decide(facts: Facts, check: Check, site: Site) -> Reply | Drop:
+def decide(facts: Facts, check: Check, site: Site, missing: frozenset[str] = frozenset()) -> Reply | Drop:
     """The reply to one request, or a Drop with its reason.
 
+    `missing`: names of boot programs whose file is not there. Silence lets firmware go on at once, where an offer of
+    them would be followed by a failing download and its retries.
+
     Reasons: "wrong-port", "lease-request", "other-server", "credentials", "other-boot-item" (what was asked is not
-    ours to answer), "ignored", "no-work" (the check says so), "no-boot-program" (no file for this architecture),
+    ours to answer), "ignored", "no-work" (the check says so), "no-boot-program" (none is
+    configured for this architecture, or its file is missing),
     "too-long" (with the relay's option 82 the reply would exceed what the client takes).
     """
     message = _route(facts)
     if isinstance(message, Drop):
         return message
-    boot = _select(facts, check, site)
+    boot = _select(facts, check, site, missing)
     if isinstance(boot, Drop):
         return boot
     if facts.boot_item is not None:  # the client believes an ACK only with the type that it asked for
@@ -130,7 +134,7 @@ def _route(facts: Facts) -> MessageType | Drop:
     return MessageType.ACK
 
 
-def _select(facts: Facts, check: Check, site: Site) -> _Boot | Drop:
+def _select(facts: Facts, check: Check, site: Site, missing: frozenset[str]) -> _Boot | Drop:
     """What the machine boots, from the check's verdict and what the client is."""
     quirk = quirk_for(facts, site.quirks)
     if check.verdict == Verdict.IGNORE:
@@ -140,7 +144,7 @@ def _select(facts: Facts, check: Check, site: Site) -> _Boot | Drop:
     if facts.is_ipxe:
         return _script(facts, site, quirk)
     archs = facts.archs if quirk.arch_is is None else (quirk.arch_is,)
-    return _program(facts, site, quirk, archs)
+    return _program(facts, site, quirk, archs, missing)
 
 
 def _no_work(facts: Facts, check: Check, site: Site, quirk: Quirk) -> _Boot | Drop:
@@ -172,23 +176,31 @@ def _script(facts: Facts, site: Site, quirk: Quirk) -> _Boot:
     return _Boot(f"{facts.kind}: {_verb(facts)} the boot script by {how}", file, _vendor(facts, site, quirk))
 
 
-def _program(facts: Facts, site: Site, quirk: Quirk, archs: tuple[int, ...]) -> _Boot | Drop:
+def _program(facts: Facts, site: Site, quirk: Quirk, archs: tuple[int, ...], missing: frozenset[str]) -> _Boot | Drop:
     """Firmware gets the boot program of its architecture."""
     address = facts.received.server_address
     vendor = _vendor(facts, site, quirk)
     who = facts.kind if quirk.arch_is is None else iana.arch_name(quirk.arch_is)
-    found = site.program(archs)
+    found = site.program(archs, missing)
     if found is None:
         if quirk.vendor43 == Vendor43.RASPBERRY_PI:
             # The Pi's ROM asks TFTP for fixed names by itself (bootcode.bin, start4.elf): the server is all it needs.
             return _Boot(f"{who}: {_verb(facts)} TFTP from {address}", vendor=vendor)
-        names = ", ".join(map(iana.arch_name, archs))
-        return Drop("no-boot-program", f"no boot program is configured for {names}")
+        return Drop("no-boot-program", _without_program(site, archs))
     name = found[1]
     file, how = (site.http_url(address, name), "HTTP") if facts.is_http_client else (name, "TFTP")
     if len(file.encode()) > _FILE_SIZE:
         return Drop("no-boot-program", f"the boot program's name is longer than {_FILE_SIZE} bytes: {file}")
     return _Boot(f"{who}: {_verb(facts)} {name} by {how} from {address}", file, vendor)
+
+
+def _without_program(site: Site, archs: tuple[int, ...]) -> str:
+    """Why there is no boot program for these architectures."""
+    named = site.program(archs)
+    if named is None:
+        return f"no boot program is configured for {', '.join(map(iana.arch_name, archs))}"
+    where = " nor in ".join(site.program_folders)
+    return f"the boot program {named[1]} for {iana.arch_name(named[0])} is neither in {where}"
 
 
 def _verb(facts: Facts) -> str:

@@ -17,6 +17,8 @@ class Site(Struct, frozen=True):
 
     boot_programs: dict[int, str]
     """Boot program by architecture type."""
+    program_folders: tuple[str, ...] = ()
+    """Where boot programs are looked for, for sentences."""
     no_work: Literal["silent", "local"] = "silent"
     http_port: int = 80
     tftp_port: int = 69
@@ -33,6 +35,7 @@ class Site(Struct, frozen=True):
         programs = {int(arch): config.dhcp.boot_program(int(arch)) for arch in archs}
         return cls(
             boot_programs={arch: name for arch, name in programs.items() if name},
+            program_folders=(config.tftp.root, config.dhcp.boot_program_dir),
             no_work=config.transaction.no_work,
             http_port=config.http.port,
             tftp_port=config.tftp.port,
@@ -51,6 +54,10 @@ class Site(Struct, frozen=True):
         """The URL of a served name."""
         return f"{self.http_base(address)}/{quote(name.lstrip('/'))}"
 
-    def program(self, archs: tuple[int, ...]) -> tuple[int, str] | None:
-        """The first of a client's architecture types that we have a boot program for, and its name."""
-        return next(((arch, self.boot_programs[arch]) for arch in archs if arch in self.boot_programs), None)
+    def program(self, archs: tuple[int, ...], missing: frozenset[str] = frozenset()) -> tuple[int, str] | None:
+        """The first of a client's architecture types that we have a boot program for, and its name.
+
+        `missing`: names of boot programs without a file.
+        """
+        named = ((arch, self.boot_programs[arch]) for arch in archs if arch in self.boot_programs)
+        return next(((arch, name) for arch, name in named if name not in missing), None)

@@ -14,7 +14,7 @@ from pxed.net.diagnose import Finding, diagnose
 from pxed.net.interfaces import list_addresses
 from pxed.net.probe import judge, listen
 
-COLOURS = {"error": "red", "warning": "yellow"}
+COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 
 @click.command()
@@ -30,13 +30,14 @@ def check(context: Context, no_probe: bool, as_json: bool) -> None:
     """
     findings = list(_findings(context, probe=not no_probe))
     broken = sum(finding.level == "error" for finding in findings)
+    doubtful = sum(finding.level == "warning" for finding in findings)
     if as_json:
         print_json({"ok": not broken, "findings": findings})
     else:
         for finding in findings:
             level = click.style(finding.level, fg=COLOURS[finding.level], bold=True) if is_terminal() else finding.level
             click.echo(f"{level}: {finding.text}")
-        click.echo(_summary(broken, len(findings) - broken))
+        click.echo(_summary(broken, doubtful))
     if broken:
         raise click.exceptions.Exit(1)
 

@@ -34,9 +34,12 @@ ENVIRONMENT_FILES = ("vmlinuz", "initramfs.cpio.zst")
 
 
 class Finding(Struct, frozen=True):
-    """One thing that is wrong. An "error" must be mended before pxed can do its work, a "warning" may be meant so."""
+    """One thing that is wrong. An "error" must be mended before pxed can do its work, a "warning" may be meant so.
 
-    level: Literal["error", "warning"]
+    An "info" is nothing wrong: what is good to know.
+    """
+
+    level: Literal["error", "warning", "info"]
     kind: str  # a fixed word, for programs
     text: str  # one or more sentences, for people
 
@@ -133,18 +136,27 @@ def boot_programs(config: Config) -> Iterator[Finding]:
         name = config.dhcp.boot_program(arch)
         if name is not None and not any(_is_file(folder, name) for folder in folders):
             missing.setdefault(name, []).append(arch)
+    rare: dict[str, list[int]] = {}  # Debian's ipxe has none for these, and few sites have such machines
     for name, archs in missing.items():
         chosen = any(str(arch) in config.dhcp.boot_programs for arch in archs)
-        needed = chosen or any(arch in COMMON_ARCHS for arch in archs)
+        if not chosen and not any(arch in COMMON_ARCHS for arch in archs):
+            rare[name] = archs
+            continue
         who = ", ".join(f"{arch_name(arch)} (architecture {arch})" for arch in archs)
-        advice = " Name one that exists in [dhcp] boot_programs." if chosen else ""
-        if needed and not chosen:
-            advice = " On Debian it comes with the package ipxe."
+        mend = "Name one that exists in [dhcp] boot_programs" if chosen else "On Debian it comes with the package ipxe"
         yield Finding(
-            "error" if needed else "warning",
+            "error",
             "boot-program",
             f"The boot program {name} for {who} is neither in {folders[0]} nor in {folders[1]}: "
-            f"such machines get no answer.{advice}",
+            f"such machines get no answer. {mend}.",
+        )
+    if rare:
+        who = ", ".join(arch_name(archs[0]) for archs in rare.values())
+        yield Finding(
+            "info",
+            "boot-program",
+            f"No boot program for {who}: Debian's package ipxe has none. When you have such machines, put "
+            f"{', '.join(rare)} into {folders[0]}; until then they get no answer and boot on.",
         )
 
 

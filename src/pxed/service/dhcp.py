@@ -34,12 +34,15 @@ class DhcpService:
         transactions: Transactions,
         peers: Peers,
         clock: Callable[[], float] = time.time,
+        missing: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
+        """`missing`: the boot programs whose files are not there (`Names.missing_programs`)."""
         self._ports = DhcpPorts(interfaces, same_host, self._receive)
         self.site = site  # replaced as a whole when the configuration is read again
         self._transactions = transactions
         self._peers = peers
         self._clock = clock
+        self._missing = missing
         self._log = structlog.get_logger("pxed.dhcp")
         self.drops: Counter[str] = Counter()
         self.replies = 0
@@ -84,7 +87,7 @@ class DhcpService:
         identity = facts.identity
         self._transactions.seen(identity, now)
         check = self._transactions.check(identity, now)
-        reply = boot.decide(facts, check, self.site)
+        reply = boot.decide(facts, check, self.site, self._missing())
         if isinstance(reply, Drop):
             self._drop(reply, datagram, identity.mac)
             if kind := _TOLD.get(reply.reason):

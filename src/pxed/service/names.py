@@ -7,6 +7,7 @@ Confinement is the kernel's: `open_beneath` resolves each name below its root, s
 
 import asyncio
 import errno
+import math
 import os
 import time
 from collections.abc import Callable
@@ -32,6 +33,9 @@ Via = Literal["tftp", "http"]
 
 _PREFIX = "pxed/"
 _ENVIRONMENT = "pxed/environment/"
+
+# Seconds until boot programs are looked for again: an operator who puts one there does not wait long.
+LOOK_AGAIN = 2.0
 
 # What firmware runs; other files (menus, kernels of other systems) are logged, and kept out of the timelines.
 _PROGRAM_SUFFIXES = (".efi", ".kpxe", ".kkpxe", ".pxe", ".0")
@@ -86,6 +90,10 @@ class Names:
         """Take over a (reloaded) configuration."""
         self._config = config
         self._site = Site.from_config(config)
+        # Boot programs with their names' one form, under which they are asked for.
+        self._programs = {name: clean_name(os.fsencode(name)) for name in self._site.boot_programs.values()}
+        self._missing: frozenset[str] = frozenset()
+        self._look_again = -math.inf
 
     async def open(self, name: str | bytes, *, via: Via, peer: str, local: str = "", probe: bool = False) -> Content:
         """What `peer` (an IP address) gets under `name`.
@@ -106,11 +114,36 @@ class Names:
             return _open(self._config.environment_dir, path.removeprefix(_ENVIRONMENT))
         if path.startswith(_PREFIX):
             return NotFound(f"{path} is not a name of pxed's")
+        return self._file(path)
+
+    def _file(self, path: str) -> FileContent | NotFound:
+        """A file of the TFTP root, or a boot program of the host's."""
         content = _open(self._config.tftp.root, path)
         # Of the host's own directory only the configured boot programs are served, not whatever else lies there.
-        if isinstance(content, NotFound) and path in self._site.boot_programs.values():
+        if isinstance(content, NotFound) and path in self._programs.values():
             return _open_program(self._config.dhcp.boot_program_dir, path)
         return content
+
+    def missing_programs(self) -> frozenset[str]:
+        """The configured boot programs, as they are written there, that a machine would not get under their names.
+
+        The folders are looked at again after a few seconds: a storm of requests costs no look each.
+        """
+        now = time.monotonic()
+        if now >= self._look_again:
+            self._missing = frozenset(name for name, path in self._programs.items() if not self._is_there(path))
+            self._look_again = now + LOOK_AGAIN
+        return self._missing
+
+    def _is_there(self, path: str | None) -> bool:
+        if path is None:
+            return False
+        if path.startswith(_PREFIX):  # made here; a configuration may name the first script
+            return path == scripts.FIRST_SCRIPT
+        content = self._file(path)
+        if isinstance(content, FileContent):
+            os.close(content.fd)
+        return isinstance(content, FileContent)
 
     def delivered(self, name: str | bytes, *, via: Via, peer: str, size: int, seconds: float) -> None:
         """The whole of a name went to `peer`: the transfer's last acknowledgement came, or the response's last byte
@@ -231,7 +264,7 @@ def clean_name(name: bytes) -> str | None:
     return "/".join(parts) if parts and ".." not in parts else None
 
 
-def _open(root: str, name: str) -> Content:
+def _open(root: str, name: str) -> FileContent | NotFound:
     """Open a file below a directory."""
     try:
         directory = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -249,7 +282,7 @@ def _open(root: str, name: str) -> Content:
     return FileContent(fd, status.st_size, status.st_mtime_ns)
 
 
-def _open_program(directory: str, name: str) -> Content:
+def _open_program(directory: str, name: str) -> FileContent | NotFound:
     """Open a configured boot program. The name is the operator's own, not a client's, and links may lead anywhere:
     Debian's /usr/lib/ipxe/ipxe.efi is one to /boot.
     """
