@@ -92,6 +92,19 @@ def test_job_json(pxed: Pxed, api: LiveApi) -> None:
 
 ERRORS = {
     "unknown machine": (("machine", "show", "x?y z"), "pxed: No machine is known as x?y z.\n"),
+    "machine without a key": (
+        ("machine", "show", ""),
+        "pxed: Say which machine: by its id, a MAC, its SMBIOS UUID or its name.\n",
+    ),
+    "no machine to remove": (
+        ("machine", "rm", ""),
+        "pxed: Say which machine: by its id, a MAC, its SMBIOS UUID or its name.\n",
+    ),
+    "no image to remove": (("image", "rm", ""), "pxed: Say which image: by its name or its id.\n"),
+    "slash in a name": (
+        ("machine", "add", "--mac", MAC, "--name", "a/b"),
+        "pxed: 'a/b' cannot be a machine's name: a name has no slash.\n",
+    ),
     "unknown image": (("job", "add", "--machine", "1", "--image", "x"), "pxed: There is no image x.\n"),
     "unknown job": (("job", "show", "9"), "pxed: There is no job 9.\n"),
     "job that is in no state for it": (("job", "retry", "1"), "pxed: Job 1 is pending.\n"),

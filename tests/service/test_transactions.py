@@ -22,6 +22,17 @@ async def boot(tx, number=1, agent="one", now=START):
     return await tx.claim(request(token, agent, number), now)
 
 
+def test_what_is_no_mac_is_said(tmp_path):
+    async def main():
+        async with opened(make_config(tmp_path), Clock()) as tx:
+            for mac in ("zz", "01:00:5e:00:00:01"):
+                with pytest.raises(RefusedError, match=f"'{mac}' is no machine's MAC address"):
+                    await tx.add_machine(mac=mac, serial="7XK2M12")
+            assert tx.machines() == []
+
+    run(main())
+
+
 def test_whole_way_of_a_restore(tmp_path):
     async def main():
         config, clock = make_config(tmp_path), Clock()

@@ -176,6 +176,14 @@ def test_operator_makes_a_sighting_known():
         driver.registry.machines.add(Identity(mac=mac_of(5), uuid=uuid_of(1)), "", START)
 
 
+def test_a_name_that_is_too_long_is_refused_and_not_cut():
+    driver = Driver()
+    with pytest.raises(RefusedError, match="at most 64 characters; this one has 200"):
+        driver.registry.machines.add(Identity(mac=mac_of(1)), "x" * 200, START)
+    machine, _ = driver.registry.machines.add(Identity(mac=mac_of(1)), "x" * 64, START)
+    assert machine.name == "x" * 64
+
+
 @pytest.mark.parametrize("name", [mac_of(1), uuid_of(1), "17"])
 def test_names_that_would_be_read_otherwise(name):
     with pytest.raises(RefusedError, match="cannot be a machine's name"):

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import click
 
 from pxed.cli import Context, output, pass_context
+from pxed.errors import OperatorError
 from pxed.images.chunk import CHUNK, DEFAULT_LEVEL
 from pxed.images.library import Image, Library
 from pxed.images.pipeline import Progress
@@ -173,6 +174,8 @@ def export(context: Context, key: str, file: Path, replace: bool) -> None:
 @pass_context
 def rm(context: Context, key: str) -> None:
     """Remove an image, unless a job wants it. By name: one name of it; by id: the image with all its names."""
+    if not key.strip():
+        raise OperatorError("Say which image: by its name or its id.")
     if _is_listening(context.config.server.socket):
         context.client.delete(f"/images/{quote(key, safe='')}")
         click.echo(f"{key}: removed")

@@ -9,6 +9,7 @@ import click
 from pxed.api.control import NewMachine
 from pxed.cli import Context, pass_context
 from pxed.cli.output import ago, fields, json_option, print_json, table, when
+from pxed.errors import OperatorError
 from pxed.types import Event, Job, JobState, Machine
 
 __all__ = ["machine", "machine_label"]
@@ -44,7 +45,7 @@ def list_(context: Context, known: bool, as_json: bool) -> None:
 @pass_context
 def show(context: Context, key: str, as_json: bool) -> None:
     """Show one machine: what is known about it, its jobs, and its timeline."""
-    found = context.client.get(f"/machines/{quote(key, safe='')}", Machine)
+    found = context.client.get(_path(key), Machine)
     timeline = context.client.get(f"/machines/{found.id}/timeline", list[Event])
     jobs = [job for job in context.client.get("/jobs", list[Job]) if job.machine_id == found.id]
     if as_json:
@@ -82,6 +83,8 @@ def show(context: Context, key: str, as_json: bool) -> None:
 @pass_context
 def add(context: Context, mac: str, uuid: str, serial: str, name: str, as_json: bool) -> None:
     """Announce a machine, so that jobs can be made for it before it was ever seen."""
+    if "/" in name:
+        raise OperatorError(f"{name!r} cannot be a machine's name: a name has no slash.")
     added = context.client.post("/machines", NewMachine(mac=mac, uuid=uuid, serial=serial, name=name), Machine)
     if as_json:
         print_json(added)
@@ -95,13 +98,20 @@ def add(context: Context, mac: str, uuid: str, serial: str, name: str, as_json: 
 def rm(context: Context, keys: Sequence[str]) -> None:
     """Forget machines, with their timelines."""
     for key in keys:
-        context.client.delete(f"/machines/{quote(key, safe='')}")
+        context.client.delete(_path(key))
         click.echo(f"Machine {key} removed.")
 
 
 def machine_label(found: Machine) -> str:
     """What a person calls it: its name, else its first MAC, else whatever it is known by."""
     return found.name or next(iter(found.macs), "") or found.uuid or found.serial or f"machine {found.id}"
+
+
+def _path(key: str) -> str:
+    """The machine's path in the API; an empty key would be the path of all machines."""
+    if not key.strip():
+        raise OperatorError("Say which machine: by its id, a MAC, its SMBIOS UUID or its name.")
+    return f"/machines/{quote(key, safe='')}"
 
 
 def _product(found: Machine) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from pxed.config import Config
-from pxed.errors import NotFoundError
+from pxed.errors import NotFoundError, RefusedError
 from pxed.service.ledger import Ledger
 from pxed.service.live import Subscription
 from pxed.store import Store
@@ -253,6 +253,8 @@ class Transactions:
     ) -> Machine:
         """Record a machine, or make one known that was only seen. Raises RefusedError or OperatorError."""
         identity = normalise(mac, uuid, serial, manufacturer, product)
+        if mac.strip() and not identity.mac:
+            raise RefusedError(f"{mac[:40]!r} is no machine's MAC address; one looks like 52:54:00:12:34:56.")
 
         async def run() -> Machine:
             machine, change = self._registry.machines.add(identity, name, self._clock())

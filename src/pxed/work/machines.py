@@ -327,6 +327,8 @@ class Machines:
         return machine, replace(change, machines=(*others, machine), events=(*change.events, note), durable=True)
 
     def _free_name(self, name: str) -> str:
+        if len(name.strip()) > MAX_NAME:
+            raise RefusedError(f"A machine's name has at most {MAX_NAME} characters; this one has {len(name.strip())}.")
         name = plain_text(name, MAX_NAME)
         if not name:
             return ""
