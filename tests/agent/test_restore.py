@@ -126,16 +126,40 @@ def test_an_image_with_large_sectors(machine: FakeMachine) -> None:
     assert path.read_bytes() == disk
 
 
+_PARTITION = Partition(1, 2048 * 512, (10000 - 2048 + 1) * 512, "8300")
+
+
+def test_a_table_that_is_not_the_images_fails_and_leaves_no_disk_that_boots(
+    machine: FakeMachine, tmp_path: Path
+) -> None:
+    """A damaged primary header: tools read the image from its backup, which they do not find on a larger disk."""
+    source, size, larger = tmp_path / "source", 8 * CHUNK, 20 * CHUNK
+    make_gpt(source, size, "1:2048:10000 8300")
+    with source.open("r+b") as file:
+        file.seek(512)
+        file.write(bytes(512))
+    path = machine.add_disk("vda", larger)
+    with ImageServer(store(source.read_bytes(), table=PartitionTable("gpt", "", (_PARTITION,)))) as server:
+        run(machine, machine.options(server))
+    assert server.finish is not None
+    assert (server.finish.ok, server.finish.step) == (False, Step.VERIFY)
+    assert not any(path.read_bytes()[:CHUNK])
+
+
 def test_a_larger_disk_gets_its_backup_table_at_its_end(machine: FakeMachine, tmp_path: Path) -> None:
     source, size, larger = tmp_path / "source", 8 * CHUNK, 20 * CHUNK
     make_gpt(source, size, "1:2048:10000 8300")
-    image = store(source.read_bytes(), table=PartitionTable("gpt", "", (Partition(1, 2048 * 512, 1 << 20, "8300"),)))
+    with source.open("r+b") as file:  # some BIOSes start a GPT disk only with an active entry in the protective MBR
+        file.seek(446)
+        file.write(b"\x80")
+    image = store(source.read_bytes(), table=PartitionTable("gpt", "", (_PARTITION,)))
     path = machine.add_disk("vda", larger, content=dirt(larger)[:larger])
     with ImageServer(image) as server:
         run(machine, machine.options(server))
     assert server.finish is not None
     assert server.finish.ok, server.finish.reason
     assert path.read_bytes()[-512:-504] == b"EFI PART"
+    assert path.read_bytes()[446] == 0x80
     checked = subprocess.run(["sgdisk", "-v", str(path)], capture_output=True, text=True, check=True).stdout
     assert "No problems found" in checked
     assert any("backup partition table was moved" in text for text in server.messages())

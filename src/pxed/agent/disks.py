@@ -25,7 +25,8 @@ NO_DISK = re.compile(r"(loop|ram|zram|dm-|md|sr|fd|nbd|rbd|mtdblock|drbd|mmcblk\
 
 # Controllers find their disks in the background; the slowest (SAS expanders) take half a minute.
 DISK_WAIT = 60.0
-SETTLE = 0.5  # the list is complete when it stayed the same for this long
+# The list is complete when it stayed the same for this long: the first disk to turn up need not be the best target.
+SETTLE = 2.0
 
 
 def find_disks(host: Host) -> list[DiskFact]:

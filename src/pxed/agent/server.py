@@ -114,20 +114,22 @@ class Connection:
             raise Unreachable(f"{type(error).__name__}: {error}") from error
 
     def _body(self, response: http.client.HTTPResponse, wanted: int) -> bytes:
+        expected = response.status == wanted
         try:
-            data = response.read()
+            # Of an answer that was not asked for no more than an error's text: it may be a whole image.
+            data = response.read() if expected else response.read(MAX_JSON)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise Unreachable(f"The connection broke: {error}") from error
-        if response.status == wanted:
+        if expected:
             return data
+        self.close()
         try:
-            reason = str(msgspec.json.decode(data[:MAX_JSON], type=dict[str, object]).get("error", ""))
+            reason = str(msgspec.json.decode(data, type=dict[str, object]).get("error", ""))
         except msgspec.MsgspecError:
             reason = ""
         reason = reason or f"{response.status} {response.reason}"
         if response.status >= 500 or response.status in (408, 429) or response.status < 400:
-            self.close()
             raise Unreachable(reason)
         raise Refused(response.status, reason)
 

@@ -96,6 +96,10 @@ class Session:
 
     def _restore(self) -> None:
         progress = self._progress
+        if self._answer.kind != "restore":
+            raise AgentFailure(
+                Step.CLAIM, f"This environment cannot do a job of kind {self._answer.kind}: build the environment anew."
+            )
         manifest, plan = self._get_plan()
         progress.expect(manifest.size)
         fact = choose(self._disks, manifest.size, manifest.sector)
@@ -108,7 +112,11 @@ class Session:
             seal = self._write(plan, target)
             progress.begin(Step.VERIFY)
             restore.check_seal(seal, target)
-            moved = finish_table(self._host, target, manifest)
+            try:
+                moved = finish_table(self._host, target, manifest)
+            except AgentFailure:
+                restore.unseal(target)  # a failed job leaves no disk that boots
+                raise
             progress.message(
                 "Verified: every chunk before it was written, boot sector and partition table read back."
                 + (f" {moved}" if moved else "")
@@ -138,6 +146,7 @@ class Session:
         # The seal is fetched first: a damaged table is found before the old one is gone.
         with self._fetcher() as fetcher:
             seal = [item for piece in plan.seal for item in fetcher.chunks(Batch((piece,)))]
+        progress.check()  # the last moment at which a job that was cancelled leaves the disk as it is
         restore.unseal(target)
         restore.lay_down(plan, target, progress, self._fetcher)
         target.flush()
