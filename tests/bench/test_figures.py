@@ -8,7 +8,7 @@ import pytest
 from pxed.bench.advice import advise
 from pxed.bench.figures import median, percentile, ratio
 from pxed.bench.tftp import Comparison, Run, Target, summarise
-from pxed.cli.bench import _size
+from pxed.cli.bench import size_option
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,6 @@ def test_medians_of_runs_and_sums_of_losses() -> None:
 
 def test_sizes() -> None:
     context, parameter = click.Context(click.Command("x")), click.Option(["--size"])
-    assert [_size(context, parameter, text) for text in ("1408", "256K", "32MiB")] == [1408, 256 << 10, 32 << 20]
+    assert [size_option(context, parameter, text) for text in ("1408", "256K", "32MiB")] == [1408, 256 << 10, 32 << 20]
     with pytest.raises(click.BadParameter):
-        _size(context, parameter, "32 elephants")
+        size_option(context, parameter, "32 elephants")

@@ -128,3 +128,15 @@ def test_every_client_has_an_address_and_the_namespace_is_left_again() -> None:
         ).stdout
         assert neighbours.count("10.99.64.") == 200
     assert Path("/proc/thread-self/ns/net").readlink() == outside
+
+
+@pytest.mark.parametrize("said", ["", "/autogroup-45 nice 0\n"])
+def test_a_session_with_and_without_a_scheduling_group(
+    said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = tmp_path / "autogroup"
+    group.write_text(said)
+    monkeypatch.setattr("pxed.bench.lab._AUTOGROUP", group)
+    with Lab(1024, 1):
+        assert group.read_text() == ("-20" if said else "")
+    assert group.read_text() == ("0" if said else "")

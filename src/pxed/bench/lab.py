@@ -39,6 +39,7 @@ FIRST_CLIENT = f"{_NETWORK}.64.1"
 CLIENTS = (1 << 14) - 2
 _MTU = 1500
 _PRIORITY = -20
+_AUTOGROUP = Path("/proc/self/autogroup")  # sched(7): where it is on, priorities count within a session only
 
 
 class _Namespace:
@@ -156,13 +157,13 @@ class Lab:
     def _come_first(self) -> None:
         """Clients and servers alike (they inherit it) come before what else the host does, until the lab ends."""
         before = os.getpriority(os.PRIO_PROCESS, 0)
-        group = Path("/proc/self/autogroup")  # sched(7): where it is on, priorities count within a session only
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
             self._stack.callback(os.setpriority, os.PRIO_PROCESS, 0, before)
-            of_group = group.read_text().split()[-1]
-            group.write_text(str(_PRIORITY))
-            self._stack.callback(group.write_text, of_group)
+            of_group = _AUTOGROUP.read_text().split()  # empty without one: nothing to raise then
+            if of_group:
+                _AUTOGROUP.write_text(str(_PRIORITY))
+                self._stack.callback(_AUTOGROUP.write_text, of_group[-1])
 
     def storm(self, clients: int, blksize: int, windowsize: int, patience: float = 30.0) -> Storm:
         """A storm of clients of this lab."""

@@ -8,6 +8,7 @@ A command takes the shared object with `@pass_context`. What the operator can me
 exit code 1, never a traceback; any other exception is a bug and is shown as one.
 """
 
+from collections.abc import Mapping
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -78,13 +79,17 @@ class Failure(click.ClickException):
 
 
 class LazyGroup(click.Group):
-    """The top group: knows every command's name and help, imports a command only to run it."""
+    """Knows every command's name and help, imports a command only to run it."""
+
+    def __init__(self, *arguments: Any, entries: Mapping[str, Command], **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._entries = entries
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return list(self._entries)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        entry = COMMANDS.get(cmd_name)
+        entry = self._entries.get(cmd_name)
         if entry is None:
             return None
         module, _, attribute = entry.target.partition(":")
@@ -94,7 +99,7 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+            formatter.write_dl([(name, entry.help) for name, entry in self._entries.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -103,7 +108,7 @@ class LazyGroup(click.Group):
             raise Failure(str(error)) from error
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, entries=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--config",
     "config_path",

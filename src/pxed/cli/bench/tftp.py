@@ -1,35 +1,21 @@
-"""`pxed bench`: what this server, or another, does under load."""
+"""`pxed bench tftp`."""
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from pxed.cli import output
+from pxed.cli.bench import size_option
 from pxed.errors import OperatorError
 
 if TYPE_CHECKING:
     from pxed.bench.tftp import Comparison, Storm, Summary, Target
 
 PEER_NAMES = ("dnsmasq", "tftpd-hpa", "atftpd")
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
-def _size(ctx: click.Context, parameter: click.Parameter, value: str) -> int:
-    """Bytes: 1408, 256K, 32M, 1G (powers of 1024)."""
-    match = re.fullmatch(r"(\d+)([KMG]?)(?:iB)?", value)
-    if match is None:
-        raise click.BadParameter(f"{value!r} is no size; write 1408, 256K, 32M or 1G.")
-    return int(match[1]) * _UNITS[match[2]]
-
-
-@click.group()
-def bench() -> None:
-    """Measure this server, and others beside it, with simulated clients that check every byte."""
-
-
-@bench.command()
+@click.command()
 @click.option("--lab", is_flag=True, help="Start pxed in network namespaces of its own, measure, clean up. Needs root.")
 @click.option("--server", metavar="ADDRESS", help="Measure a running TFTP server (IPv4) instead.")
 @click.option("--port", type=click.IntRange(1, 65535), default=69, show_default=True, help="With --server.")
@@ -44,7 +30,7 @@ def bench() -> None:
 )  # fmt: skip
 @click.option("--pid", type=int, help="With --server: its process here, to measure its CPU time.")
 @click.option("--clients", type=click.IntRange(1), default=100, show_default=True)
-@click.option("--size", callback=_size, default="32M", show_default=True, help="Of the lab's file.")
+@click.option("--size", callback=size_option, default="32M", show_default=True, help="Of the lab's file.")
 @click.option("--blksize", type=click.IntRange(8, 65464), default=1408, show_default=True)
 @click.option("--windowsize", type=click.IntRange(1, 65535), default=1, show_default=True, help="1 is lock-step.")
 @click.option("--runs", type=click.IntRange(1), default=5, show_default=True, help="Medians of so many.")
