@@ -7,8 +7,9 @@ import pytest
 
 from pxed.bench.advice import advise
 from pxed.bench.figures import median, percentile, ratio
-from pxed.bench.tftp import Comparison, Run, Target, summarise
-from pxed.cli.bench import size_option
+from pxed.bench.measure import Target
+from pxed.bench.tftp import Comparison, Run, summarise
+from pxed.cli.bench.shared import size_option
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def run(**changes: Any) -> Run:
 
 def advice(*runs: Run, windowsize: int = 1) -> list[str]:
     """What is said after these runs of one server."""
-    server = summarise(Target("pxed", "1", "10.0.0.1", "f"), list(runs))
+    server = summarise(Target("pxed", "1", "10.0.0.1", "f", 69), list(runs))
     return advise(Comparison(100, 10**7, 1408, windowsize, [server]), cores=2)
 
 
@@ -74,7 +75,7 @@ def test_advice_warns_of_spoilt_measurements() -> None:
 
 def test_medians_of_runs_and_sums_of_losses() -> None:
     runs = [run(rate=rate, server_cpu=cpu, lost={"silent": 1}) for rate, cpu in ((1.0, 4.0), (3.0, 6.0), (9.0, 5.0))]
-    summary = summarise(Target("x", "1", "10.0.0.1", "f"), runs)
+    summary = summarise(Target("x", "1", "10.0.0.1", "f", 69), runs)
     assert (summary.rate, summary.cpu_per_gb, summary.lost) == (3.0, 5.0, {"silent": 3})
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from pxed.bench.lab import Lab
 from pxed.bench.process import tree
-from pxed.bench.tftp import play, wait_for
+from pxed.bench.tftp import PORT, Storm, play, wait_for
 from pxed.errors import OperatorError
 
 pytestmark = pytest.mark.root
@@ -109,7 +109,7 @@ def test_windows_and_a_table_in_a_pipe() -> None:
 def test_a_server_that_fails_is_told_and_cleaned_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Lab, "_pxed", lambda self, address: ["sh", "-c", "echo the disk is on fire; exit 3"])
     with pytest.raises(OperatorError, match="the disk is on fire"), Lab(1000, 1) as lab:
-        wait_for(lab.start("pxed"), lab.storm(1, 1408, 1))
+        wait_for(lab.start("pxed", PORT), Storm(lab.content, 1, 1408, 1, seat=lab.seat))
     assert not Path(lab.root).exists()
     assert not Path(f"/proc/{lab.server_side.pid}").exists()
     assert not list(Path("/sys/fs/cgroup").glob(f"**/pxed-bench-{os.getpid()}-*"))
@@ -118,8 +118,8 @@ def test_a_server_that_fails_is_told_and_cleaned_up(monkeypatch: pytest.MonkeyPa
 def test_every_client_has_an_address_and_the_namespace_is_left_again() -> None:
     outside = Path("/proc/thread-self/ns/net").readlink()
     with Lab(50_000, 200) as lab:
-        target = lab.start("pxed")
-        storm = lab.storm(200, 1408, 1)
+        target = lab.start("pxed", PORT)
+        storm = Storm(lab.content, 200, 1408, 1, seat=lab.seat)
         wait_for(target, storm)
         run = play(target, storm)
         assert run.lost == {}

@@ -23,12 +23,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-from pxed.bench.peers import PEERS, find
+from pxed.bench.measure import Seat, Target
+from pxed.bench.peers import PEERS, Place, find
 from pxed.bench.process import Group, cpu_seconds, tree
-from pxed.bench.tftp import FILE, Storm, Target
 from pxed.errors import OperatorError
 
-__all__ = ["CLIENTS", "Lab"]
+__all__ = ["CLIENTS", "FILE", "Lab"]
+
+FILE = "bench.bin"
 
 _CLONE_NEWNET = 0x40000000
 _NETWORK = "10.99"
@@ -165,28 +167,29 @@ class Lab:
                 _AUTOGROUP.write_text(str(_PRIORITY))
                 self._stack.callback(_AUTOGROUP.write_text, of_group[-1])
 
-    def storm(self, clients: int, blksize: int, windowsize: int, patience: float = 30.0) -> Storm:
-        """A storm of clients of this lab."""
-        return Storm(
-            self.content, clients, blksize, windowsize, FIRST_CLIENT, patience, self.client_side.entered,
-            self.server_side.pid, self.link,
-        )  # fmt: skip
+    @property
+    def seat(self) -> Seat:
+        """Where this lab's clients are."""
+        return Seat(FIRST_CLIENT, self.client_side.entered, self.server_side.pid, self.link)
 
     def _namespace(self) -> _Namespace:
         made = _Namespace()
         self._stack.callback(made.close)
         return made
 
-    def start(self, name: str, note: Callable[[str], None] = lambda text: None) -> Target:
-        """Start a server ("pxed" or one of PEERS) on an address of its own; it is not yet waited for."""
+    def start(self, name: str, port: int, note: Callable[[str], None] = lambda text: None) -> Target:
+        """Start a server ("pxed" or one of PEERS) on an address of its own; it is not yet waited for.
+
+        port: where it is going to be measured.
+        """
         address = self._address()
         if name == "pxed":
-            return self._start(name, _own_version(), address, self._pxed(address), {})
+            return self._start(name, _own_version(), address, port, self._pxed(address), {})
         program = find(name, self._cache, note)
-        command = program.command + PEERS[name].command(address, self.root, self._clients)
-        return self._start(name, program.version, address, command, program.environment)
+        command = program.command + PEERS[name].command(Place(address, self.root, self._clients, self._work))
+        return self._start(name, program.version, address, port, command, program.environment)
 
-    def start_command(self, words: str, **values: object) -> Target:
+    def start_command(self, words: str, port: int, **values: object) -> Target:
         """Start any server from its command line; {address}, {root}, {file} and the keys of `values` are filled in."""
         address = self._address()
         try:
@@ -198,7 +201,7 @@ class Lab:
             raise OperatorError(f"The command line `{words}` cannot be filled in: {error}.") from error
         if not filled or shutil.which(filled[0]) is None:
             raise OperatorError(f"There is no program `{filled[0] if filled else words}`.")
-        return self._start(Path(filled[0]).name, "", address, filled, {})
+        return self._start(Path(filled[0]).name, "", address, port, filled, {})
 
     def _address(self) -> str:
         self._servers += 1
@@ -207,7 +210,9 @@ class Lab:
             self.server_side.run("ip", "address", "add", f"{address}/{_PREFIX}", "dev", "bench0")
         return address
 
-    def _start(self, name: str, release: str, address: str, command: list[str], environment: dict[str, str]) -> Target:
+    def _start(
+        self, name: str, release: str, address: str, port: int, command: list[str], environment: dict[str, str]
+    ) -> Target:
         join, meter = self._meter(name)
         log = self._work / f"{name}.log"
         with log.open("wb") as out:
@@ -224,7 +229,7 @@ class Lab:
                 said = log.read_text(errors="replace").strip().splitlines()[-5:]
                 raise OperatorError(f"{name} ended by itself: {' / '.join(said) or 'it said nothing'}")
 
-        return Target(name, release, address, FILE, cpu=meter or (lambda: cpu_seconds(process.pid)), alive=alive)
+        return Target(name, release, address, FILE, port, cpu=meter or (lambda: cpu_seconds(process.pid)), alive=alive)
 
     def _meter(self, name: str) -> tuple[list[str], Callable[[], float] | None]:
         """The words before a command that is to be metered, and the meter; nothing where there are no groups."""

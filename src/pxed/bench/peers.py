@@ -16,7 +16,16 @@ from msgspec import Struct
 
 from pxed.errors import OperatorError
 
-__all__ = ["PEERS", "Peer", "Program", "find"]
+__all__ = ["PEERS", "Peer", "Place", "Program", "find"]
+
+
+class Place(Struct, frozen=True):
+    """Where a peer serves, and whom."""
+
+    address: str
+    root: Path  # the files that it serves
+    clients: int  # at once
+    work: Path  # for files of its own
 
 
 class Peer(Struct, frozen=True):
@@ -26,7 +35,7 @@ class Peer(Struct, frozen=True):
     program: str
     libraries: tuple[str, ...]  # packages with shared libraries that a minimal system lacks
     version: tuple[str, ...]  # arguments that make it say its version
-    command: Callable[[str, Path, int], list[str]]  # (address, root, clients) -> arguments
+    command: Callable[[Place], list[str]]  # its arguments
 
 
 class Program(Struct, frozen=True):
@@ -37,22 +46,23 @@ class Program(Struct, frozen=True):
     environment: dict[str, str]
 
 
-def _dnsmasq(address: str, root: Path, clients: int) -> list[str]:
+def _dnsmasq(place: Place) -> list[str]:
     return [
         "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file", "--user=root", "--port=0", "--log-facility=-",
-        "--bind-interfaces", f"--listen-address={address}", "--enable-tftp", f"--tftp-root={root}",
-        f"--tftp-max={2 * clients + 50}", "--quiet-tftp",
+        "--bind-interfaces", f"--listen-address={place.address}", "--enable-tftp", f"--tftp-root={place.root}",
+        f"--tftp-max={2 * place.clients + 50}", "--quiet-tftp",
     ]  # fmt: skip
 
 
-def _tftpd_hpa(address: str, root: Path, clients: int) -> list[str]:
-    return ["-L", "-4", "-a", f"{address}:69", "-u", "root", "-s", str(root)]
+def _tftpd_hpa(place: Place) -> list[str]:
+    return ["-L", "-4", "-a", f"{place.address}:69", "-u", "root", "-s", str(place.root)]
 
 
-def _atftpd(address: str, root: Path, clients: int) -> list[str]:
+def _atftpd(place: Place) -> list[str]:
     return [
-        "--daemon", "--no-fork", "--user", "root", "--group", "root", "--bind-address", address, "--port", "69",
-        "--maxthread", str(2 * clients + 50), "--no-multicast", "--verbose=3", "--logfile", "/dev/null", str(root),
+        "--daemon", "--no-fork", "--user", "root", "--group", "root", "--bind-address", place.address, "--port", "69",
+        "--maxthread", str(2 * place.clients + 50), "--no-multicast", "--verbose=3", "--logfile", "/dev/null",
+        str(place.root),
     ]  # fmt: skip
 
 

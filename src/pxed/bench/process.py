@@ -4,13 +4,16 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["Group", "busy_seconds", "cpu_seconds", "tree", "udp_counters"]
+__all__ = ["Group", "busy_seconds", "cpu_seconds", "network_counters", "tree"]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 # Positions in /proc/PID/stat after the command's name (proc(5)).
 _PARENT, _USER, _CHILD_SYSTEM = 1, 11, 14
-# Counters of /proc/net/snmp that say what a network namespace lost or cut to pieces.
-_COUNTERS = {("Udp", "RcvbufErrors"), ("Udp", "SndbufErrors"), ("Ip", "ReasmReqds"), ("Ip", "FragCreates")}
+# Counters of /proc/net/snmp and netstat that say what a network namespace lost, repeated or cut to pieces.
+_COUNTERS = {
+    ("Udp", "RcvbufErrors"), ("Udp", "SndbufErrors"), ("Ip", "ReasmReqds"), ("Ip", "FragCreates"),
+    ("Tcp", "RetransSegs"), ("TcpExt", "ListenOverflows"), ("TcpExt", "ListenDrops"),
+}  # fmt: skip
 
 
 def _stat(pid: int | str) -> list[str] | None:
@@ -47,15 +50,17 @@ def busy_seconds() -> float:
     return sum(map(int, (user, nice, system, hard, soft))) / _TICKS
 
 
-def udp_counters(pid: int | None = None) -> dict[str, int]:
-    """What the network namespace of a process (None: of the calling thread) has lost or fragmented so far."""
-    lines = Path(f"/proc/{pid}/net/snmp" if pid else "/proc/thread-self/net/snmp").read_text().splitlines()
+def network_counters(pid: int | None = None) -> dict[str, int]:
+    """What the network namespace of a process (None: of the calling thread) has lost or repeated so far."""
+    directory = Path(f"/proc/{pid}/net" if pid else "/proc/thread-self/net")
     found = {}
-    for names, values in zip(lines[::2], lines[1::2], strict=True):
-        protocol = names.partition(":")[0]
-        for name, value in zip(names.split()[1:], values.split()[1:], strict=True):
-            if (protocol, name) in _COUNTERS:
-                found[name] = int(value)
+    for table in ("snmp", "netstat"):
+        lines = (directory / table).read_text().splitlines()
+        for names, values in zip(lines[::2], lines[1::2], strict=True):
+            protocol = names.partition(":")[0]
+            for name, value in zip(names.split()[1:], values.split()[1:], strict=True):
+                if (protocol, name) in _COUNTERS:
+                    found[name] = int(value)
     return found
 
 

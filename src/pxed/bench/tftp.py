@@ -1,57 +1,38 @@
 """TFTP storms: N clients read one file at once from each of some servers, in turn, a number of times."""
 
-import resource
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
-from pathlib import Path
+from contextlib import closing
 
 from msgspec import Struct, field, structs
 
 from pxed._ext.tftp_load import Load
-from pxed.bench import process
 from pxed.bench.figures import median, percentile, ratio
+from pxed.bench.measure import Costs, Meter, Seat, Target, alternate
 from pxed.errors import OperatorError
 
-__all__ = ["FILE", "Comparison", "Run", "Storm", "Summary", "Target", "compare", "play", "wait_for"]
+__all__ = ["PORT", "Comparison", "Run", "Storm", "Summary", "compare", "play", "wait_for"]
 
-FILE = "bench.bin"
-_PORT = 69
+PORT = 69
 _READY_SECONDS = 30.0
 
 
-class Target(Struct):
-    """A server to be measured. alive: raises OperatorError when its process has ended."""
-
-    name: str
-    version: str
-    address: str
-    file: str
-    port: int = _PORT
-    cpu: Callable[[], float] | None = None  # seconds so far
-    alive: Callable[[], None] = lambda: None
-
-
 class Storm(Struct, frozen=True):
-    """What the clients do. entered: a context in which the clients' sockets are made."""
+    """What the clients do, and where they are."""
 
     content: bytes
     clients: int
     blksize: int
     windowsize: int
-    first_address: str = ""
     patience: float = 30.0
-    entered: Callable[[], AbstractContextManager[None]] = nullcontext
-    server_namespace: int | None = None  # a process in it, where it is ours to look at
-    link: tuple[str, bytes, bytes] | None = None  # see Load
+    seat: Seat = Seat()
 
 
-class Run(Struct):
+class Run(Costs, kw_only=True):
     """One storm on one server. Times in seconds; counters are of this storm alone."""
 
     rate: float  # bytes per second, until the last client ended
-    seconds: float
     p50: float
     p99: float
     slowest: float
@@ -62,13 +43,7 @@ class Run(Struct):
     gaps: int  # losses that clients saw within windows
     blksize: int  # granted (the smallest)
     windowsize: int
-    server_cpu: float | None
-    generator_cpu: float
-    host_cpu: float  # by all processes of this host
-    server_drops: dict[str, int]  # counters of the server's network namespace
-    client_drops: dict[str, int]
     refused: int  # datagrams of the clients that the kernel did not take
-    neighbour_overflows: int
 
 
 class Summary(Struct):
@@ -120,26 +95,25 @@ def wait_for(target: Target, storm: Storm) -> None:
 
 def play(target: Target, storm: Storm) -> Run:
     """One storm. Raises OperatorError when the clients' addresses or sockets cannot be had."""
-    overflows = _neighbour_overflows()
-    with storm.entered():
+    seat = storm.seat
+    with seat.entered():
         try:
             load = Load(
                 storm.clients, target.address, target.port, target.file, storm.content,
-                first_address=storm.first_address, blksize=storm.blksize, windowsize=storm.windowsize,
-                patience=storm.patience, link=storm.link,
+                first_address=seat.first_address, blksize=storm.blksize, windowsize=storm.windowsize,
+                patience=storm.patience, link=seat.link,
             )  # fmt: skip
         except (OSError, ValueError) as error:
             raise OperatorError(f"The clients cannot be made: {error}.") from error
         with closing(load):
-            before = _readings(target, storm)
+            meter = Meter(target, seat.server_namespace)
             seconds, transfers, refused = load.run()
-            after = _readings(target, storm)
+            costs = meter.costs(seconds)
     good = [transfer for transfer in transfers if transfer[0] == "good"]
     times = [transfer[2] for transfer in good]
     total = sum(transfer[3] for transfer in transfers)
     return Run(
         rate=total / seconds if seconds else 0.0,
-        seconds=seconds,
         p50=percentile(times, 0.50),
         p99=percentile(times, 0.99),
         slowest=max(times, default=0.0),
@@ -150,13 +124,8 @@ def play(target: Target, storm: Storm) -> Run:
         gaps=sum(transfer[6] for transfer in transfers),
         blksize=min((transfer[7] for transfer in good), default=0),
         windowsize=min((transfer[8] for transfer in good), default=0),
-        server_cpu=None if target.cpu is None else after.server_cpu - before.server_cpu,
-        generator_cpu=after.generator_cpu - before.generator_cpu,
-        host_cpu=after.host_cpu - before.host_cpu,
-        server_drops=_difference(before.server_drops, after.server_drops),
-        client_drops=_difference(before.client_drops, after.client_drops),
         refused=refused,
-        neighbour_overflows=_neighbour_overflows() - overflows,
+        **structs.asdict(costs),
     )
 
 
@@ -164,39 +133,6 @@ def _reason(outcome: str, detail: int) -> str:
     if outcome in ("wrong byte", "too long", "too short"):
         return f"{outcome} at offset {detail}"
     return f"refused with code {detail}" if outcome == "refused" else outcome
-
-
-class _Readings(Struct):
-    server_cpu: float
-    generator_cpu: float
-    host_cpu: float
-    server_drops: dict[str, int]
-    client_drops: dict[str, int]
-
-
-def _readings(target: Target, storm: Storm) -> _Readings:
-    own = resource.getrusage(resource.RUSAGE_SELF)
-    return _Readings(
-        target.cpu() if target.cpu else 0.0,
-        own.ru_utime + own.ru_stime,
-        process.busy_seconds(),
-        process.udp_counters(storm.server_namespace) if storm.server_namespace is not None else {},
-        process.udp_counters(),
-    )
-
-
-def _difference(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
-    return {name: after[name] - before[name] for name in after if after[name] != before.get(name, 0)}
-
-
-def _neighbour_overflows() -> int:
-    """How often the kernel's neighbour table was full, in all namespaces (hexadecimal, a line per processor)."""
-    try:
-        names, *lines = Path("/proc/net/stat/arp_cache").read_text().splitlines()
-    except OSError:
-        return 0
-    column = names.split().index("table_fulls") if "table_fulls" in names.split() else None
-    return 0 if column is None else sum(int(line.split()[column], 16) for line in lines)
 
 
 def compare(
@@ -209,12 +145,7 @@ def compare(
     """
     for target in targets:
         wait_for(target, storm)
-    seen: list[list[Run]] = [[] for _ in targets]
-    for number in range(runs):
-        for place, target in enumerate(targets):
-            progress(number * len(targets) + place, runs * len(targets), target)
-            seen[place].append(play(target, storm))
-            target.alive()
+    seen = alternate(targets, runs, lambda target: play(target, storm), progress)
     summaries = [summarise(target, of) for target, of in zip(targets, seen, strict=True)]
     first = summaries[0]
     for other in summaries[1:]:

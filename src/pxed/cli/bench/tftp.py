@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import click
 
 from pxed.cli import output
-from pxed.cli.bench import size_option
-from pxed.errors import OperatorError
+from pxed.cli.bench.shared import fail_if_lost, number, running, size_option
 
 if TYPE_CHECKING:
-    from pxed.bench.tftp import Comparison, Storm, Summary, Target
+    from pxed.bench.measure import Target
+    from pxed.bench.tftp import Comparison, Storm, Summary
 
 PEER_NAMES = ("dnsmasq", "tftpd-hpa", "atftpd")
 
@@ -59,36 +59,26 @@ def tftp(
     """
     if lab == (server is not None):
         raise click.UsageError("Say --lab, or --server ADDRESS.")
-    from pxed.bench.tftp import Comparison, Storm
+    from pxed.bench.measure import Seat
+    from pxed.bench.tftp import PORT, Comparison, Storm
 
     if lab:
         from pxed.bench.lab import Lab
 
         with Lab(size, clients, threads) as built:
-            targets = [built.start(one, output.note) for one in ("pxed", *dict.fromkeys(peers))]
+            targets = [built.start(one, PORT, output.note) for one in ("pxed", *dict.fromkeys(peers))]
             filled = {"blksize": blksize, "windowsize": windowsize, "clients": clients}
-            targets += [built.start_command(command, **filled) for command in commands]
-            storm = built.storm(clients, blksize, windowsize, patience)
+            targets += [built.start_command(command, PORT, **filled) for command in commands]
+            storm = Storm(built.content, clients, blksize, windowsize, patience, built.seat)
             result = _measure(Comparison(clients, size, blksize, windowsize), targets, storm, runs)
     else:
         if peers or commands or path is None:
             raise click.UsageError("--server needs --file, and has no --against.")
         content = path.read_bytes()
-        storm = Storm(content, clients, blksize, windowsize, first_address or "", patience)
-        target = _running(str(server), port, name or path.name, pid)
+        storm = Storm(content, clients, blksize, windowsize, patience, Seat(first_address or ""))
+        target = running(str(server), port, name or path.name, pid)
         result = _measure(Comparison(clients, len(content), blksize, windowsize), [target], storm, runs)
     _show(result, as_json)
-
-
-def _running(address: str, port: int, name: str, pid: int | None) -> "Target":
-    from pxed.bench.process import cpu_seconds
-    from pxed.bench.tftp import Target
-
-    if pid is None:
-        return Target(address, "", address, name, port)
-    if not Path(f"/proc/{pid}").exists():
-        raise OperatorError(f"There is no process {pid} here.")
-    return Target(address, "", address, name, port, cpu=lambda: cpu_seconds(pid))
 
 
 def _measure(result: "Comparison", targets: "list[Target]", storm: "Storm", runs: int) -> "Comparison":
@@ -117,15 +107,10 @@ def _show(result: "Comparison", as_json: bool) -> None:
         output.table(columns, [_row(server, compared) for server in result.servers])
     for sentence in result.advice:
         output.note(sentence)
-    if any(server.lost for server in result.servers):
-        reasons = [f"{one.server}: {count} {why}" for one in result.servers for why, count in one.lost.items()]
-        raise OperatorError(f"Not every client got its file: {'; '.join(reasons)}.")
+    fail_if_lost(result.servers)
 
 
 def _row(server: "Summary", compared: bool) -> list[str]:
-    def number(value: float | None) -> str:
-        return "" if value is None else f"{value:.2f}"
-
     row = [
         f"{server.server} {server.version}".strip(), output.rate(server.rate), f"{server.p50:.2f} s",
         f"{server.p99:.2f} s", f"{server.slowest:.2f} s", number(server.cpu_per_gb),

@@ -1,0 +1,54 @@
+"""What the commands of `pxed bench` have in common."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import click
+
+from pxed.errors import OperatorError
+
+if TYPE_CHECKING:
+    from pxed.bench.measure import Target
+
+__all__ = ["fail_if_lost", "number", "running", "size_option"]
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def size_option(ctx: click.Context, parameter: click.Parameter, value: str) -> int:
+    """The value of an option that is a size, in bytes: 1408, 256K, 32M, 1G (powers of 1024)."""
+    match = re.fullmatch(r"(\d+)([KMG]?)(?:iB)?", value)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is no size; write 1408, 256K, 32M or 1G.")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def running(address: str, port: int, file: str, pid: int | None) -> "Target":
+    """A server that runs already; `pid` of its process here, to measure its CPU time. Raises OperatorError."""
+    from pxed.bench.measure import Target
+    from pxed.bench.process import cpu_seconds
+
+    if pid is None:
+        return Target(address, "", address, file, port)
+    if not Path(f"/proc/{pid}").exists():
+        raise OperatorError(f"There is no process {pid} here.")
+    return Target(address, "", address, file, port, cpu=lambda: cpu_seconds(pid))
+
+
+def number(value: float | None) -> str:
+    """A figure of a table; nothing where there is none."""
+    return "" if value is None else f"{value:.2f}"
+
+
+class _Summary(Protocol):
+    server: str
+    lost: dict[str, int]
+
+
+def fail_if_lost(servers: Iterable[_Summary]) -> None:
+    """Raises OperatorError when some client did not get what it wanted: nothing else was measured well then."""
+    reasons = [f"{one.server}: {count} {why}" for one in servers for why, count in one.lost.items()]
+    if reasons:
+        raise OperatorError(f"Not every client got its file: {'; '.join(reasons)}.")
