@@ -43,6 +43,24 @@ ROUNDS = {
             for i in range(200):
                 Blob(bytes(100_000)).netascii()
     """,
+    "large files": """
+        import tempfile
+        from pxed._ext.blob import Blob
+        from pxed._ext.tftp_virtual import VirtualTftp
+        file = tempfile.TemporaryFile()
+        file.truncate(100_000)
+        def work():
+            for i in range(200):
+                server = VirtualTftp()
+                for port in range(1, 20):
+                    server.receive(b"\\0\\1f\\0octet\\0", ("10.0.0.1", port), 0)
+                for request in server.events():
+                    server.send(request.id, Blob.from_large_file(file.fileno()), 0)
+                server.drain(0)
+                for port in range(1, 10):
+                    server.receive(b"\\0\\5\\0\\0closed\\0", ("10.0.0.1", port), 0.002)
+                server.drain(0.002)
+    """,
     "servers": """
         from pxed._ext.blob import Blob
         from pxed._ext.engine import Engine

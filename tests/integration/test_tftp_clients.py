@@ -1,5 +1,6 @@
 """The TFTP service on real sockets: the field's clients, many at once, and files that change under their feet."""
 
+import contextlib
 import ctypes
 import os
 import random
@@ -11,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from pxed._ext.blob import Blob
 from pxed.errors import OperatorError
 from pxed.service import blobs
 from pxed.service.tftp import TftpService
@@ -329,6 +329,18 @@ def test_stalled_python_does_not_stall_transfers(server: Running, tmp_path: Path
     assert after - before > 50
 
 
+def test_file_beyond_4_gib(server: Running) -> None:
+    """Not copied, read as it goes: it begins at once."""
+    with (server.root / "big").open("wb") as file:
+        file.truncate((4 << 30) + 1)
+        file.write(DATA)
+    sock = Socket("127.0.0.1", server.port)
+    assert fetch(sock, "big", 40) == DATA[: 40 * 512]
+    sock.send(error(0))
+    sock.close()
+    assert server.wait_until(lambda figures: figures["outcome.closed"] == 1)["cached"] == 0
+
+
 # -- life --------------------------------------------------------------------------------------------------------------
 
 
@@ -367,28 +379,30 @@ def test_threads_share_the_clients(tmp_path: Path) -> None:
         running.stop()
 
 
-def test_clients_of_one_file_share_its_copy_however_large(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cache keeps nothing of that size, but what is being sent is found again; refusals and ends leave nothing."""
-    reads = []
-    copy = blobs._copy
+def descriptors_of(path: Path) -> int:
+    """How many descriptors of this process are of a file."""
+    found = 0
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # that of the listing itself
+            found += link.readlink() == path
+    return found
 
-    def counted(fd: int, *, netascii: bool) -> Blob:
-        reads.append(fd)
-        return copy(fd, netascii=netascii)
 
-    monkeypatch.setattr(blobs, "_copy", counted)
-    server.service._blobs = an_hour_later(1000)
+def test_clients_of_a_large_file_share_one_descriptor(server: Running) -> None:
+    """It is not copied, and lives as long as it is being sent; refusals and ends leave nothing."""
+    server.service._blobs = blobs.BlobCache(1000)
     sockets = [Socket("127.0.0.1", server.port) for _ in range(3)]
     for sock in sockets:
         sock.send(rrq("file", blksize=1468, windowsize=16))
         assert sock.receive()[:2] == b"\0\6"
-    assert len(reads) == 1
+    assert descriptors_of(server.root / "file") == 1
     for sock in sockets:
         sock.send(error(8, "enough"))
         sock.send(rrq("missing"))
         assert sock.receive() == error(1, "file not found")
         sock.close()
     server.wait_until(lambda _: not server.service._running)
+    assert descriptors_of(server.root / "file") == 0
 
 
 def test_request_without_a_name_is_answered(server: Running) -> None:

@@ -174,17 +174,24 @@ def test_least_recently_used_goes_first(files: Files) -> None:
     asyncio.run(go())
 
 
-def test_larger_than_the_cache_is_served_and_not_kept(files: Files) -> None:
+def test_larger_than_the_cache_is_not_copied(files: Files) -> None:
+    """Transfers read it as they go; there is nothing to look into."""
+
     async def go() -> None:
         files.write("a", b"x" * 1001)
-        assert len(await files.load("a")) == 1001
+        blob = await files.load("a")
+        assert len(blob) == 1001
+        with pytest.raises(BufferError):
+            bytes(blob)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="converted"):
+            blob.netascii()
         assert files.cache.statistics()["cached"] == 0
 
     asyncio.run(go())
 
 
 def test_what_is_in_use_is_found_again_however_large(files: Files) -> None:
-    """Clients of a large file at the same time share one copy; it goes with the last of them."""
+    """Clients of a large file at the same time share one descriptor; it goes with the last of them."""
 
     async def go() -> None:
         files.write("a", b"x" * 1001)
@@ -209,12 +216,12 @@ def test_thrown_out_while_in_use_comes_back_without_a_read(files: Files) -> None
     asyncio.run(go())
 
 
-def test_too_large_is_told(files: Files) -> None:
+def test_too_large_to_be_converted_is_told(files: Files) -> None:
     async def go() -> None:
         with (files.root / "a").open("wb") as file:
-            file.truncate(blobs.LARGEST_FILE + 1)
-        with pytest.raises(OSError, match="HTTP") as caught:
-            await files.load("a")
+            file.truncate(blobs.LARGEST_TEXT + 1)
+        with pytest.raises(OSError, match="octet") as caught:
+            await files.load("a", netascii=True)
         assert caught.value.errno == errno.EFBIG
         assert files.cache.statistics()["loading"] == 0
 

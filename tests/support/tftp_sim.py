@@ -275,7 +275,7 @@ class Simulation:
         self.requests: list[Request] = []
         self.finished: list[Finished] = []
         self.sent_to: dict[tuple[str, int], list[bytes]] = {}
-        self._files = {name: Blob(data) for name, data in files.items()}
+        self.files = {name: Blob(data) for name, data in files.items()}
         self._up, self._down, self._delay = tuple(up), tuple(down), delay
         self._clients: dict[tuple[str, int], Client] = {}
         self._queue: list[tuple[float, int, tuple[str, int], bytes, bool]] = []
@@ -337,8 +337,8 @@ class Simulation:
                 self.finished.append(event)
                 continue
             self.requests.append(event)
-            if event.name in self._files:
-                self.server.send(event.id, self._files[event.name], self.now)
+            if event.name in self.files:
+                self.server.send(event.id, self.files[event.name], self.now)
             else:
                 self.server.refuse(event.id, 1, "file not found", self.now)
         for peer, datagram in self.server.drain(self.now):

@@ -24,7 +24,7 @@ typedef struct {
     uint8_t *data;
     size_t size;
     size_t mapped;   /* bytes of mapping; 0: data is on the heap */
-    int fd;          /* the memfd until it is sealed, then -1: the mapping keeps it alive */
+    int fd;          /* the memfd until it is sealed, then -1: the mapping keeps it alive; or a file without a copy */
     unsigned refs;
 } pxed_blob;
 
@@ -139,6 +139,28 @@ static inline pxed_blob *pxed_blob_read(int fd, size_t limit) {
         return NULL;
     }
     return b;
+}
+
+/* No copy: the file itself, for readers that pread it (file_window.h). `data` is NULL. NULL and errno. */
+static inline pxed_blob *pxed_blob_file(int fd) {
+    struct stat st;
+    pxed_blob *b;
+    if (fstat(fd, &st) < 0)
+        return NULL;
+    if (!S_ISREG(st.st_mode)) {
+        errno = EINVAL;
+        return NULL;
+    }
+    b = (pxed_blob *)calloc(1, sizeof *b);
+    if (!b)
+        return NULL;
+    b->refs = 1;
+    b->size = (size_t)st.st_size;
+    b->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (b->fd >= 0)
+        return b;
+    free(b);
+    return NULL;
 }
 
 /* RFC 764 by way of RFC 1350: LF becomes CR LF, CR becomes CR NUL. */

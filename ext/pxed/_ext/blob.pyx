@@ -79,10 +79,22 @@ cdef class Blob:
         """The same as Blob(data)."""
         return Blob(data)
 
+    @staticmethod
+    def from_large_file(int fd) -> Blob:
+        """The regular file itself, without a copy; `fd` stays the caller's. Has no buffer, and is for transfers only.
+
+        Transfers read it as they go. A change of the file shows in them; one that has become shorter ends them with an
+        error. Raises OSError: EINVAL when `fd` is not a regular file, or out of descriptors.
+        """
+        cdef pxed_blob *c = pxed_blob_file(fd)
+        return _wrap(c, errno)
+
     def netascii(self) -> Blob:
         """A copy converted for TFTP mode netascii (RFC 1350): LF to CR LF, CR to CR NUL. Raises OSError: no memory."""
         cdef pxed_blob *c
         cdef int error = 0
+        if self.c.fd >= 0:
+            raise ValueError("a file without a copy is not converted")
         with nogil:
             c = pxed_blob_netascii(self.c)
             if c is NULL:
@@ -93,6 +105,8 @@ cdef class Blob:
         return self.c.size
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
+        if self.c.fd >= 0:
+            raise BufferError("a file without a copy has no buffer")
         PyBuffer_FillInfo(buffer, self, <void *>self.c.data, self.c.size, 1, flags)
 
 

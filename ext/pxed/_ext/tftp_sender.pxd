@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from pxed._ext.blob cimport pxed_blob
+from pxed._ext.file_window cimport pxed_window
 from pxed._ext.linux_net cimport pxed_batch, pxed_path
 from pxed._ext.ring cimport Link
 from pxed._ext.sender cimport Command, Sender
@@ -64,6 +65,7 @@ cdef struct Transfer:
     uint64_t deadline            # when waiting for an ACK ends; the timer may be armed for earlier
     Rto rto
     Burst burst                  # of a window
+    pxed_window window           # of a file that has no copy in memory
     uint32_t options             # asked for and acceptable (tftp.pxd: Option)
     uint32_t tries               # times the packet or window in flight was sent since the last progress
     uint16_t blksize
@@ -117,6 +119,8 @@ cdef class TftpSender(Sender):
     cdef Link ready              # ring of those with something to send
     cdef Link unheard            # ring of those that were sent something and have acknowledged nothing, oldest first
     cdef Transfer *ended
+    cdef uint64_t batches        # filled
+    cdef bint full               # nothing more may go into this batch
     cdef ControlPacket control[CONTROL_LIMIT]
     cdef size_t control_first
     cdef size_t control_count
@@ -130,6 +134,7 @@ cdef class TftpSender(Sender):
     cdef void _finish(self, Transfer *t, Outcome outcome, uint32_t error, const uint8_t *text, size_t size,
                       uint64_t now) noexcept nogil
     cdef void _reap(self) noexcept nogil
+    cdef void _free(self, Transfer *t) noexcept nogil
     # what comes in
     cdef void _on_request(self, const uint8_t *data, size_t size, const pxed_path *path, uint64_t now) noexcept nogil
     cdef void _on_ack(self, Transfer *t, uint64_t block, uint64_t now) noexcept nogil

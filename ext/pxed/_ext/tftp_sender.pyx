@@ -26,36 +26,18 @@ from pxed._ext.tftp_events import OUTCOME_NAMES
 from libc.stdlib cimport calloc, free, realloc
 
 from pxed._ext.blob cimport pxed_blob_ref, pxed_blob_unref
+from pxed._ext.file_window cimport (
+    PXED_WINDOW_BUSY, PXED_WINDOW_FAILED, PXED_WINDOW_LATER, PXED_WINDOW_READY, pxed_window_read, pxed_window_slice,
+)
 from pxed._ext.linux_net cimport (
-    pxed_batch_add,
-    pxed_batch_extend,
-    pxed_batch_has_room,
-    pxed_path_equal,
-    pxed_path_hash,
-    pxed_path_is_v6,
+    pxed_batch_add, pxed_batch_extend, pxed_batch_has_room, pxed_path_equal, pxed_path_hash, pxed_path_is_v6,
 )
 from pxed._ext.ring cimport ring_append, ring_first, ring_init, ring_remove
 from pxed._ext.sender cimport COMMAND_REFUSE, COMMAND_SEND, EVENT_FINISHED, EVENT_REQUEST, Event
 from pxed._ext.tftp cimport (
-    DATA_HEADER,
-    ERR_ACCESS,
-    ERR_ILLEGAL,
-    MODE_NETASCII,
-    MODE_OCTET,
-    OACK_LIMIT,
-    OP_ACK,
-    OP_ERROR,
-    OP_RRQ,
-    OP_WRQ,
-    OPT_TSIZE,
-    TftpRequest,
-    hash_request,
-    opcode,
-    parse_block,
-    parse_request,
-    write_data_header,
-    write_error,
-    write_oack,
+    DATA_HEADER, ERR_ACCESS, ERR_ILLEGAL, ERR_NOT_DEFINED, MODE_NETASCII, MODE_OCTET, OACK_LIMIT, OP_ACK, OP_ERROR,
+    OP_RRQ, OP_WRQ, OPT_TSIZE, TftpRequest, hash_request, opcode, parse_block, parse_request, write_data_header,
+    write_error, write_oack,
 )
 from pxed._ext.tftp_flow cimport BlockSizes, burst_progress, rto_back_off, rto_measure, rto_progress, rto_start
 
@@ -187,6 +169,7 @@ cdef class TftpSender(Sender):
         cdef ControlPacket *packet
         cdef Transfer *t
         self._reap()
+        self.batches += 1
         while self.control_count != 0:
             packet = &self.control[self.control_first]
             if not pxed_batch_has_room(batch, packet.size):
@@ -202,6 +185,9 @@ cdef class TftpSender(Sender):
             self._dequeue(t)
             if self._fill_from(t, batch, now):
                 self._enqueue(t)  # at the end: its next turn comes after everybody else's
+            if self.full:
+                self.full = False
+                return True
         return False
 
     cdef void close(self) noexcept nogil:
@@ -209,8 +195,7 @@ cdef class TftpSender(Sender):
         for i in range(self.slot_count):
             if self.slots[i] is not NULL:
                 self.wheel.cancel(&self.slots[i].timer)
-                pxed_blob_unref(self.slots[i].blob)
-                free(self.slots[i])
+                self._free(self.slots[i])
                 self.slots[i] = NULL
         self._reap()
         for i in range(self.bucket_mask + 1):
@@ -331,8 +316,12 @@ cdef class TftpSender(Sender):
         while self.ended is not NULL:
             t = self.ended
             self.ended = t.chain
-            pxed_blob_unref(t.blob)
-            free(t)
+            self._free(t)
+
+    cdef void _free(self, Transfer *t) noexcept nogil:
+        pxed_blob_unref(t.blob)
+        free(t.window.data)
+        free(t)
 
     # -- what comes in -----------------------------------------------------------------------------------------------
 
@@ -426,8 +415,8 @@ cdef class TftpSender(Sender):
             t.timed = 0
         else:
             rto_progress(&t.rto)
+        t.pausing = False
         if t.windowsize > 1:
-            t.pausing = False
             self.counters.bursts_shrunk += burst_progress(&t.burst, block - t.acked, t.windowsize, t.next == block + 1)
         if t.lowered:  # it was something else that kept the first block from it
             t.lowered = False
@@ -535,7 +524,9 @@ cdef class TftpSender(Sender):
         # One turn of one transfer; True when it wants another.
         cdef uint8_t header[OACK_LIMIT]
         cdef uint64_t last, offset, size
+        cdef const uint8_t *data
         cdef unsigned int sent = 0
+        cdef int read = PXED_WINDOW_READY
         if t.state == STATE_OPTIONS:
             size = write_oack(header, t.options, t.blksize, t.blob.size, t.client_timeout, t.windowsize)
             pxed_batch_add(batch, &t.path, header, size, NULL, 0)
@@ -547,16 +538,21 @@ cdef class TftpSender(Sender):
             self._wait(t, now + t.rto.timeout)
             return False
         last = min(t.acked + t.windowsize, t.blocks)
-        if t.next == t.acked + 1:
-            t.tries += 1
         while t.next <= last and sent < TURN and (t.burst.sent < t.burst.size or t.windowsize == 1):
             offset = (t.next - 1) * t.blksize
             size = min(<uint64_t>t.blksize, t.blob.size - offset)
+            data = t.blob.data + offset
+            if t.blob.fd >= 0:
+                read = pxed_window_read(&t.window, t.blob.fd, offset, size, self.batches)
+                if read != PXED_WINDOW_READY:
+                    break
+                data = pxed_window_slice(&t.window, offset)
             write_data_header(header, t.next)
-            if sent == 0 or not pxed_batch_extend(batch, header, DATA_HEADER, t.blob.data + offset, size):
+            if sent == 0 or not pxed_batch_extend(batch, header, DATA_HEADER, data, size):
                 if not pxed_batch_has_room(batch, DATA_HEADER):
-                    return True
-                pxed_batch_add(batch, &t.path, header, DATA_HEADER, t.blob.data + offset, size)
+                    break
+                pxed_batch_add(batch, &t.path, header, DATA_HEADER, data, size)
+            t.tries += t.next == t.acked + 1
             sent += 1
             self.counters.bytes += size
             if t.next < t.high:
@@ -570,7 +566,12 @@ cdef class TftpSender(Sender):
             t.next += 1
             t.burst.sent += 1
         self.counters.datagrams += sent
-        if t.next <= last and t.burst.sent >= t.burst.size:
+        self.full = read == PXED_WINDOW_BUSY or read == PXED_WINDOW_FAILED
+        if read == PXED_WINDOW_FAILED:
+            self._send_error(&t.path, ERR_NOT_DEFINED, b"the file cannot be read any more", 32)
+            self._finish(t, OUTCOME_REFUSED, ERR_NOT_DEFINED, b"the file cannot be read any more", 32, now)
+            return False
+        if read == PXED_WINDOW_LATER or (t.windowsize > 1 and t.next <= last and t.burst.sent >= t.burst.size):
             t.pausing = True
             t.burst.sent = 0
             self._wait(t, now + PAUSE)

@@ -26,6 +26,14 @@ class Blob:
         """
 
     @staticmethod
+    def from_large_file(fd: int) -> Blob:
+        """The regular file itself, without a copy; `fd` stays the caller's. Has no buffer, and is for transfers only.
+
+        Transfers read it as they go. A change of the file shows in them; one that has become shorter ends them with an
+        error. Raises OSError: EINVAL when `fd` is not a regular file, or out of descriptors.
+        """
+
+    @staticmethod
     def from_bytes(data: Buffer) -> Blob:
         """The same as Blob(data)."""
 

@@ -19,8 +19,8 @@ __all__ = ["BlobCache"]
 
 # Memory for copies that nobody is reading at the moment: kernel, initramfs and boot programs of several systems.
 CACHE_BYTES = 512 << 20
-# A copy takes memory. What is larger (disk images, ISOs) belongs on boot HTTP, which sends from the file.
-LARGEST_FILE = 2 << 30
+# Conversion to netascii needs copies, and nothing that is text is larger.
+LARGEST_TEXT = 64 << 20
 
 # Time stamps are as coarse as 2 s (FAT): a file changed within that time of its reading may change again unseen.
 RACY_SECONDS = 2
@@ -46,12 +46,19 @@ class BlobCache:
     async def load(self, fd: int, *, netascii: bool = False) -> Blob:
         """The content of the open file `fd`, converted if asked. The descriptor stays the caller's.
 
-        Raises OSError: EFBIG for a file above 2 GiB, no memory, or the errno of reading it.
+        A file larger than the whole cache is not copied: its transfers read it as they go.
+        Raises OSError: EFBIG for a large file that is to be converted, no memory, or the errno of reading it.
         """
+        size = os.fstat(fd).st_size
+        if netascii and size > LARGEST_TEXT:
+            raise OSError(errno.EFBIG, "too large for mode netascii: use mode octet")
         key = _key(fd, netascii=netascii)
         blob = self._alive.get(key)
         if blob is not None:
             self._keep(key, blob)
+            return blob
+        if size > self._limit and not netascii:
+            blob = self._alive[key] = Blob.from_large_file(fd)
             return blob
         task = self._loading.get(key)
         if task is None:
@@ -97,10 +104,5 @@ def _key(fd: int, *, netascii: bool) -> _Key:
 
 
 def _copy(fd: int, *, netascii: bool) -> Blob:
-    try:
-        blob = Blob.from_fd(fd, LARGEST_FILE)
-    except OSError as error:
-        if error.errno == errno.EFBIG:
-            raise OSError(errno.EFBIG, "larger than 2 GiB: fetch it over HTTP") from error
-        raise
+    blob = Blob.from_fd(fd)
     return blob.netascii() if netascii else blob
