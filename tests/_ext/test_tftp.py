@@ -36,7 +36,8 @@ VECTORS = [
     (b"\0\1a\0octet\0blksize\x00-1\0tsize\0\0timeout\x001s\0", Request(False, "a", "octet", {})),
     (b"\0\1a\0octet\0blksize\x00" + b"9" * 19 + b"\0", Request(False, "a", "octet", {})),
     (b"\0\1a\0octet\0blksize\x001000\0blksize\x002000\0", Request(False, "a", "octet", {"blksize": 1000})),
-    (b"\0\1a\0octet\0multicast\0\0rollover\x000\0", Request(False, "a", "octet", {})),
+    (b"\0\1a\0octet\0Multicast\0\0rollover\x000\0", Request(False, "a", "octet", {"multicast": 0})),  # RFC 2090
+    (b"\0\1a\0octet\0multicast\x001\0blksize\0\0", Request(False, "a", "octet", {})),
     (b"\0\1a\0octet\0blksiz\x001000\0blksizes\x001000\0", Request(False, "a", "octet", {})),
     (b"\0\1a\0octet\0blksize\0", Request(False, "a", "octet", {})),  # a value is missing
     (b"\0\1a\0octet\0\0\0\0\0\0\0", Request(False, "a", "octet", {})),  # padding
@@ -102,6 +103,17 @@ def test_build_oack() -> None:
     assert build_oack(tsize=0) == b"\0\6tsize\x000\0"
     whole = build_oack(blksize=65464, tsize=2**64 - 1, timeout=255, windowsize=65535)
     assert whole == b"\0\6blksize\x0065464\0tsize\x0018446744073709551615\0timeout\x00255\0windowsize\x0065535\0"
+
+
+def test_build_oack_with_a_group() -> None:
+    """RFC 2090: address, port, and whether this client acknowledges."""
+    assert build_oack(multicast=("239.255.78.1", 1758, True)) == b"\0\6multicast\x00239.255.78.1,1758,1\0"
+    options = {"blksize": 65464, "tsize": 2**64 - 1, "timeout": 255, "windowsize": 65535}
+    longest = build_oack(**options, multicast=("255.255.255.255", 65535, False))
+    assert longest == build_oack(**options) + b"multicast\x00255.255.255.255,65535,0\0"
+    assert len(longest) == 106
+    with pytest.raises(ValueError, match="ff02::1"):
+        build_oack(multicast=("ff02::1", 1758, True))
 
 
 def test_build_error_is_bounded() -> None:

@@ -6,6 +6,7 @@ import random
 import pytest
 
 from pxed._ext.blob import Blob
+from pxed._ext.tftp import build_oack
 from pxed._ext.tftp_events import Finished, Request
 from pxed._ext.tftp_virtual import VirtualTftp
 from support.tftp_sim import (
@@ -68,6 +69,12 @@ def test_no_options_data_at_once() -> None:
 
 def test_unknown_options_alone_mean_data_at_once() -> None:
     assert Scripted().say(rrq("f", multicast="", rollover=0)) == [data_block(FILE, 1, 512)]
+
+
+def test_multicast_is_left_out_of_the_oack() -> None:
+    """RFC 2090 by RFC 2347's rule: who is not granted the option is served alone."""
+    assert Scripted().say(rrq("f", multicast="")) == [data_block(FILE, 1, 512)]
+    assert Scripted().say(rrq("f", multicast="", tsize=0)) == [build_oack(tsize=len(FILE))]
 
 
 @pytest.mark.parametrize(

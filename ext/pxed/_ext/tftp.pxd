@@ -1,4 +1,4 @@
-"""TFTP packets: bytes to small structs and back, bounds-checked. RFC 1350, 2347, 2348, 2349, 7440."""
+"""TFTP packets: bytes to small structs and back, bounds-checked. RFC 1350, 2090, 2347, 2348, 2349, 7440."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -33,10 +33,11 @@ cdef enum Option:
     OPT_TSIZE = 2
     OPT_TIMEOUT = 4
     OPT_WINDOWSIZE = 8
+    OPT_MULTICAST = 16
 
 cdef enum:
     DATA_HEADER = 4
-    OACK_LIMIT = 128        # the four options with their longest values need 77 bytes
+    OACK_LIMIT = 128        # the five options with their longest values need 106 bytes
     ERROR_TEXT_LIMIT = 400  # an ERROR stays well below 512 bytes, which every client can take
 
 cdef struct TftpRequest:
@@ -55,4 +56,5 @@ cdef int parse_block(const uint8_t *data, size_t size) noexcept nogil
 cdef void write_data_header(uint8_t *out, uint64_t block) noexcept nogil
 cdef size_t write_oack(uint8_t *out, uint32_t options, uint32_t blksize, uint64_t tsize, uint32_t timeout,
                        uint32_t windowsize) noexcept nogil
+cdef size_t write_multicast(uint8_t *out, const uint8_t *group, uint16_t port, bint master) noexcept nogil
 cdef size_t write_error(uint8_t *out, uint32_t code, const uint8_t *text, size_t size) noexcept nogil

@@ -1,9 +1,10 @@
-"""TFTP codec (RFC 1350; options RFC 2347, blksize 2348, timeout and tsize 2349, windowsize 7440).
+"""TFTP codec (RFC 1350; options RFC 2347, blksize 2348, timeout and tsize 2349, windowsize 7440, multicast 2090).
 
 Any bytes may come in. The C functions read nothing beyond `size` and never fail otherwise than by their result; the
 Python functions at the end are the same code, for the control plane and for tests.
 """
 
+from ipaddress import IPv4Address
 from typing import NamedTuple
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -79,6 +80,8 @@ cdef void _option(TftpRequest *request, const uint8_t *name, size_t name_size, c
     # Takes note of one option. What is unknown, repeated or out of range is left out of the OACK (RFC 2347).
     cdef int64_t number = _number(value, size)
     cdef uint32_t option = 0
+    if size == 0 and _equal(name, name_size, b"multicast"):
+        request.options |= OPT_MULTICAST
     if number < 0:
         return
     if _equal(name, name_size, b"blksize"):
@@ -186,6 +189,21 @@ cdef size_t write_oack(uint8_t *out, uint32_t options, uint32_t blksize, uint64_
     return n
 
 
+cdef size_t write_multicast(uint8_t *out, const uint8_t *group, uint16_t port, bint master) noexcept nogil:
+    """The multicast option of an OACK, to be appended to one: four bytes of address, and who acknowledges (RFC 2090).
+
+    RFC 2090 lets later OACKs leave address and port out; no client is known to need that, and some to misread it.
+    """
+    cdef size_t n = _text(out, b"multicast")
+    cdef size_t i
+    for i in range(4):
+        n += _decimal(out + n, group[i])
+        out[n - 1] = 44 if i == 3 else 46  # a comma behind the address, dots within; both over the NUL
+    n += _decimal(out + n, port)
+    out[n - 1] = 44
+    return n + _text(out + n, b"1" if master else b"0")
+
+
 cdef size_t write_error(uint8_t *out, uint32_t code, const uint8_t *text, size_t size) noexcept nogil:
     """At most ERROR_TEXT_LIMIT + 5 bytes; the text ends at its first NUL or at the limit."""
     cdef size_t n = 0
@@ -206,7 +224,7 @@ class Request(NamedTuple):
     write: bool
     name: str
     mode: str  # "octet", "netascii", "mail" or "other"
-    options: dict[str, int]  # blksize, timeout, windowsize as asked and in range; tsize: 0
+    options: dict[str, int]  # blksize, timeout, windowsize as asked and in range; tsize, multicast: 0
 
 
 class Ack(NamedTuple):
@@ -249,6 +267,8 @@ cdef object _parse(const uint8_t *data, size_t size):
             options["timeout"] = request.timeout
         if request.options & OPT_WINDOWSIZE:
             options["windowsize"] = request.windowsize
+        if request.options & OPT_MULTICAST:
+            options["multicast"] = 0
         name = request.name[:request.name_size].decode("utf-8", "surrogateescape")
         return Request(code == OP_WRQ, name, ("octet", "netascii", "mail", "other")[request.mode], options)
     if code == OP_ACK or code == OP_ERROR:
@@ -271,10 +291,15 @@ def build_data(block: int, data: bytes) -> bytes:
 
 
 def build_oack(*, blksize: int | None = None, tsize: int | None = None, timeout: int | None = None,
-               windowsize: int | None = None) -> bytes:
-    """An OACK with the options that are not None, always in this order."""
+               windowsize: int | None = None, multicast: tuple | None = None) -> bytes:
+    """An OACK with the options that are not None, always in this order.
+
+    `multicast`: the group's address and port, and whether the client is the one that acknowledges. Raises ValueError
+    for an address that is not of IPv4.
+    """
     cdef uint8_t out[OACK_LIMIT]
     cdef uint32_t options = 0
+    cdef bytes group
     if blksize is not None:
         options |= OPT_BLKSIZE
     if tsize is not None:
@@ -284,6 +309,10 @@ def build_oack(*, blksize: int | None = None, tsize: int | None = None, timeout:
     if windowsize is not None:
         options |= OPT_WINDOWSIZE
     cdef size_t size = write_oack(out, options, blksize or 0, tsize or 0, timeout or 0, windowsize or 0)
+    if multicast is not None:
+        address, port, master = multicast
+        group = IPv4Address(address).packed
+        size += write_multicast(out + size, group, port, master)
     return out[:size]
 
 

@@ -36,8 +36,8 @@ from pxed._ext.ring cimport ring_append, ring_first, ring_init, ring_remove
 from pxed._ext.sender cimport COMMAND_REFUSE, COMMAND_SEND, EVENT_FINISHED, EVENT_REQUEST, Event
 from pxed._ext.tftp cimport (
     DATA_HEADER, ERR_ACCESS, ERR_ILLEGAL, ERR_NOT_DEFINED, MODE_NETASCII, MODE_OCTET, OACK_LIMIT, OP_ACK, OP_ERROR,
-    OP_RRQ, OP_WRQ, OPT_TSIZE, TftpRequest, hash_request, opcode, parse_block, parse_request, write_data_header,
-    write_error, write_oack,
+    OP_RRQ, OP_WRQ, OPT_MULTICAST, OPT_TSIZE, TftpRequest, hash_request, opcode, parse_block, parse_request,
+    write_data_header, write_error, write_oack,
 )
 from pxed._ext.tftp_flow cimport BlockSizes, burst_progress, rto_back_off, rto_measure, rto_progress, rto_start
 
@@ -357,7 +357,7 @@ cdef class TftpSender(Sender):
             return
         self.counters.requests += 1
         t.request_hash = request_hash
-        t.options = request.options
+        t.options = request.options & ~<uint32_t>OPT_MULTICAST  # left out: here everybody is served alone
         t.blksize = min(request.blksize, LARGEST_BLOCK_V6 if pxed_path_is_v6(path) else LARGEST_BLOCK_V4)
         t.blksize = min(t.blksize, self.sizes.largest(path, now))
         t.windowsize = t.burst.size = min(request.windowsize, LARGEST_WINDOW)

@@ -1,4 +1,4 @@
-"""TFTP codec (RFC 1350, 2347, 2348, 2349, 7440)."""
+"""TFTP codec (RFC 1350, 2090, 2347, 2348, 2349, 7440)."""
 
 from typing import NamedTuple
 
@@ -35,8 +35,13 @@ def build_oack(
     tsize: int | None = None,
     timeout: int | None = None,
     windowsize: int | None = None,
+    multicast: tuple[str, int, bool] | None = None,
 ) -> bytes:
-    """An OACK with the options that are not None, always in this order."""
+    """An OACK with the options that are not None, always in this order.
+
+    `multicast`: the group's address and port, and whether the client is the one that acknowledges. Raises ValueError
+    for an address that is not of IPv4.
+    """
 
 def build_error(code: int, text: str) -> bytes:
     """An ERROR; the text is cut at 400 bytes and at a NUL."""
