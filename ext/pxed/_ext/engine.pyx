@@ -24,7 +24,7 @@ from pxed._ext.linux_net cimport (
     pxed_inbox_init,
     pxed_inbox_truncated,
 )
-from pxed._ext.sender cimport COMMAND_REFUSE, COMMAND_SEND, Command, Event, free_command, new_command
+from pxed._ext.sender cimport COMMAND_LIST, COMMAND_REFUSE, COMMAND_SEND, Command, Event, free_command, new_command
 from pxed._ext.tftp_events cimport Ledger
 from pxed._ext.tftp_sender cimport TftpSender
 from pxed._ext.udp cimport UdpSocket, receive_batch, send_batch
@@ -173,7 +173,7 @@ cdef class Engine:
         self.sender.close()
 
     def drain(self) -> list:
-        """The events since the last call: tftp_events.Request and tftp_events.Finished, oldest first."""
+        """The events since the last call: tftp_events.Request, Finished and Listing, oldest first."""
         cdef Event *first
         cdef uint64_t count
         read(self.event_fd, &count, sizeof(count))
@@ -198,6 +198,13 @@ cdef class Engine:
         if command is NULL:
             raise MemoryError
         command.error = code
+        self._post(command)
+
+    def ask_listing(self, size_t first=0) -> None:
+        """Ask what runs, from place `first` of the table on: a Listing comes with the events, some 256 transfers."""
+        cdef Command *command = new_command(COMMAND_LIST, first, NULL, 0)
+        if command is NULL:
+            raise MemoryError
         self._post(command)
 
     def statistics(self) -> dict:

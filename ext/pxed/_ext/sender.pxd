@@ -4,7 +4,7 @@ A sender is sans-I/O: datagrams and the time come in as arguments, datagrams lea
 thread, without the GIL; only `events` and `commands` are handed to another thread, whole lists at a time.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from pxed._ext.blob cimport pxed_blob
 from pxed._ext.linux_net cimport pxed_batch, pxed_path
@@ -12,6 +12,7 @@ from pxed._ext.linux_net cimport pxed_batch, pxed_path
 cdef enum EventKind:
     EVENT_REQUEST      # somebody asks for a file; `data` is the raw request
     EVENT_FINISHED     # a transfer ended; `data` is the peer's error text, if any
+    EVENT_LISTING      # the answer to COMMAND_LIST; `data` is an array of the sender's own records, `id` where to go on
 
 
 cdef struct Event:
@@ -26,6 +27,11 @@ cdef struct Event:
     uint64_t blocks
     uint64_t retransmits   # datagrams sent more than once
     uint64_t duration      # ns since the request
+    uint64_t answered      # ns from the request to the first acknowledgement; 0: there was none
+    uint64_t whole         # bytes of the file; 0 when there was none
+    uint16_t blksize
+    uint16_t windowsize
+    uint16_t burst         # datagrams sent in one go at the end
     size_t size            # of data
     uint8_t data[1]        # `size` bytes follow
 
@@ -33,6 +39,7 @@ cdef struct Event:
 cdef enum CommandKind:
     COMMAND_SEND       # answer request `id` with `blob` (the command's reference passes to the sender)
     COMMAND_REFUSE     # answer request `id` with an error
+    COMMAND_LIST       # tell what runs, from place `id` of the table on: some of it, so that nothing waits for it
 
 
 cdef struct Command:

@@ -10,3 +10,5 @@ cdef class Ledger:
     # Turns events into Python records, and remembers the requests that run.
     cdef dict requests
     cdef list take(self, Event *first)
+    cdef object _finished(self, Event *event, tuple peer, bytes data)
+    cdef object _listing(self, Event *event)

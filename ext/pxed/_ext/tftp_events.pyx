@@ -3,19 +3,16 @@
 from typing import NamedTuple
 
 from pxed._ext.tftp import parse
+from pxed._ext.tftp_figures import OUTCOME_NAMES, STATE_NAMES
 
 from libc.stdlib cimport free
 
 from pxed._ext.linux_net cimport INET6_ADDRSTRLEN, pxed_path, pxed_path_port, pxed_path_text
-from pxed._ext.sender cimport EVENT_REQUEST, Event
+from pxed._ext.sender cimport EVENT_LISTING, EVENT_REQUEST, Event
+from pxed._ext.tftp_figures cimport Running
 
 cimport cython
 
-# In the order of the enumeration Outcome (tftp_sender.pxd).
-OUTCOME_NAMES = (
-    "ok", "probe", "closed", "client-error", "timeout", "no-answer", "refused", "superseded", "abandoned",
-    "evicted",
-)
 
 
 cdef str address_text(const pxed_path *path, int which):
@@ -49,6 +46,36 @@ class Finished(NamedTuple):
     seconds: float  # since the request
     outcome: str  # one of OUTCOME_NAMES
     error: str  # "" or the ERROR's code and text, ours or the client's
+    size: int  # bytes of the file; 0 when there was none
+    blksize: int
+    windowsize: int  # 1: lock-step
+    burst: int  # datagrams that the client takes at once, as far as is known; of a window
+    answered: float | None  # seconds from the request to the first acknowledgement
+
+
+class Progress(NamedTuple):
+    """A transfer that runs, as it stood when the engine was asked."""
+
+    id: int
+    peer: tuple[str, int]
+    name: str
+    state: str  # one of STATE_NAMES
+    bytes: int  # acknowledged
+    size: int  # of the file; 0 while it is not known
+    seconds: float  # since the request
+    quiet: float  # seconds since the last progress
+    retransmits: int
+    rtt: float | None  # seconds, smoothed
+    blksize: int
+    windowsize: int
+    burst: int
+
+
+class Listing(NamedTuple):
+    """Some of what runs: the answer to one `ask_listing`."""
+
+    transfers: list[Progress]
+    after: int  # where the next `ask_listing` goes on; 0 when this was the end
 
 
 @cython.final
@@ -72,15 +99,38 @@ cdef class Ledger:
                     event.id, peer, address_text(&event.path, 1), request.name, request.mode, request.options
                 )
                 self.requests[event.id] = record
+            elif event.kind == EVENT_LISTING:
+                record = self._listing(event)
             else:
-                asked = self.requests.pop(event.id, None)
-                error = f"{event.error} {data.decode('utf-8', 'replace')}".rstrip() if event.error or data else ""
-                record = Finished(
-                    event.id, peer, asked.name if asked is not None else "", event.bytes, event.blocks,
-                    event.retransmits, event.duration / 1e9, OUTCOME_NAMES[event.outcome], error,
-                )
+                record = self._finished(event, peer, data)
             records.append(record)
             after = event.next
             free(event)
             event = after
         return records
+
+    cdef object _finished(self, Event *event, tuple peer, bytes data):
+        asked = self.requests.pop(event.id, None)
+        error = f"{event.error} {data.decode('utf-8', 'replace')}".rstrip() if event.error or data else ""
+        return Finished(
+            event.id, peer, asked.name if asked is not None else "", event.bytes, event.blocks,
+            event.retransmits, event.duration / 1e9, OUTCOME_NAMES[event.outcome], error,
+            event.whole, event.blksize, event.windowsize, event.burst,
+            event.answered / 1e9 if event.answered else None,
+        )
+
+    cdef object _listing(self, Event *event):
+        # Names and peers were told by the requests, which came before.
+        cdef Running *running = <Running *>event.data
+        cdef size_t i
+        transfers = []
+        for i in range(event.size // sizeof(Running)):
+            asked = self.requests.get(running[i].id)
+            if asked is not None:
+                transfers.append(Progress(
+                    running[i].id, asked.peer, asked.name, STATE_NAMES[running[i].state], running[i].bytes,
+                    running[i].whole, running[i].age / 1e9, running[i].quiet / 1e9, running[i].retransmits,
+                    running[i].srtt / 1e9 if running[i].srtt else None, running[i].blksize, running[i].windowsize,
+                    running[i].burst,
+                ))
+        return Listing(transfers, event.id)

@@ -15,7 +15,7 @@ cdef enum State:
     STATE_ASKED         # the control plane has not answered yet
     STATE_OPTIONS       # OACK is (to be) sent, ACK 0 awaited
     STATE_SENDING       # DATA
-    STATE_ENDED         # waits for the next fill to be freed
+    STATE_ENDED         # waits for the next fill to be freed; names: tftp_figures.pyx
 
 cdef enum Outcome:
     OUTCOME_OK            # the last block was acknowledged, or only the last window's acknowledgement is missing
@@ -60,6 +60,7 @@ cdef struct Transfer:
     uint64_t timed               # block whose round trip is being measured, 0 = none
     uint64_t timed_at
     uint64_t started             # ns; the request
+    uint64_t answered            # ns from there to the first acknowledgement
     uint64_t progress_at         # the last new acknowledgement
     uint64_t gone_back_at
     uint64_t deadline            # when waiting for an ACK ends; the timer may be armed for earlier
@@ -144,6 +145,8 @@ cdef class TftpSender(Sender):
     cdef void _drop(self, DropReason reason) noexcept nogil
     cdef bint _too_large(self, Transfer *t, uint64_t now) noexcept nogil
     cdef void _on_send(self, Transfer *t, pxed_blob *blob, uint64_t now) noexcept nogil
+    cdef void _on_list(self, size_t first, uint64_t now) noexcept nogil
+    cdef void _on_heard(self, Transfer *t, uint64_t now) noexcept nogil
     # what goes out
     cdef void _enqueue(self, Transfer *t) noexcept nogil
     cdef void _dequeue(self, Transfer *t) noexcept nogil

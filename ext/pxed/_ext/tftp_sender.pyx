@@ -21,9 +21,8 @@ Rules (RFC 1350, 1123 section 4.2.3.1, 2347-2349, 7440):
 Transfers that ended are freed by the next `fill`, as slices of their blobs may still be in the batch.
 """
 
-from pxed._ext.tftp_events import OUTCOME_NAMES
-
 from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memset
 
 from pxed._ext.blob cimport pxed_blob_ref, pxed_blob_unref
 from pxed._ext.file_window cimport (
@@ -33,12 +32,15 @@ from pxed._ext.linux_net cimport (
     pxed_batch_add, pxed_batch_extend, pxed_batch_has_room, pxed_path_equal, pxed_path_hash, pxed_path_is_v6,
 )
 from pxed._ext.ring cimport ring_append, ring_first, ring_init, ring_remove
-from pxed._ext.sender cimport COMMAND_REFUSE, COMMAND_SEND, EVENT_FINISHED, EVENT_REQUEST, Event
+from pxed._ext.sender cimport (
+    COMMAND_LIST, COMMAND_REFUSE, COMMAND_SEND, EVENT_FINISHED, EVENT_LISTING, EVENT_REQUEST, Event,
+)
 from pxed._ext.tftp cimport (
     DATA_HEADER, ERR_ACCESS, ERR_ILLEGAL, ERR_NOT_DEFINED, MODE_NETASCII, MODE_OCTET, OACK_LIMIT, OP_ACK, OP_ERROR,
     OP_RRQ, OP_WRQ, OPT_MULTICAST, OPT_TSIZE, TftpRequest, hash_request, opcode, parse_block, parse_request,
     write_data_header, write_error, write_oack,
 )
+from pxed._ext.tftp_figures cimport LISTED, Running, counters_dict, end_figures, list_running
 from pxed._ext.tftp_flow cimport BlockSizes, burst_progress, rto_back_off, rto_measure, rto_progress, rto_start
 
 cimport cython
@@ -76,10 +78,6 @@ cdef uint64_t PAUSE = 1 * MS
 cdef uint64_t TOO_LARGE_AFTER = 1000 * MS
 # Duplicates made by the network come within milliseconds; a machine that restarts takes seconds.
 cdef uint64_t RESTART_AFTER = 500 * MS
-
-DROP_NAMES = (
-    "malformed", "opcode", "unknown-peer", "stale-ack", "merged", "busy", "no-memory", "control-full",
-)
 
 
 @cython.final
@@ -135,7 +133,11 @@ cdef class TftpSender(Sender):
             self._drop(DROP_MALFORMED if code < 0 else DROP_OPCODE)
 
     cdef void command(self, Command *command, uint64_t now) noexcept nogil:
-        cdef Transfer *t = self._by_id(command.id)
+        cdef Transfer *t
+        if command.kind == COMMAND_LIST:
+            self._on_list(command.id, now)
+            return
+        t = self._by_id(command.id)
         if t is NULL or t.state != STATE_ASKED:
             return  # it ended meanwhile
         if command.kind == COMMAND_SEND:
@@ -284,16 +286,10 @@ cdef class TftpSender(Sender):
         # Out of the table, with an event; freed by the next fill.
         cdef Transfer **link = &self.buckets[pxed_path_hash(&t.path, self.seed) & self.bucket_mask]
         cdef Event *event = self.add_event(EVENT_FINISHED, t.id, &t.path, text, size)
-        cdef uint64_t whole = t.blob.size if t.blob is not NULL else 0
         if event is not NULL:
             event.outcome = outcome
             event.error = error
-            event.blocks = t.high - 1 if outcome == OUTCOME_OK else t.acked
-            event.bytes = event.blocks * t.blksize
-            if event.bytes > whole:
-                event.bytes = whole
-            event.retransmits = t.retransmits
-            event.duration = now - t.started
+            end_figures(event, t, outcome == OUTCOME_OK, now)
         self.counters.outcome[<int>outcome] += 1
         while link[0] != t:
             link = &link[0].chain
@@ -380,12 +376,27 @@ cdef class TftpSender(Sender):
         ring_append(&self.unheard, &t.unheard, t)
         self._enqueue(t)
 
+    cdef void _on_list(self, size_t first, uint64_t now) noexcept nogil:
+        cdef Running running[LISTED]
+        cdef pxed_path nobody
+        cdef size_t after = first
+        cdef size_t count = list_running(self.slots, self.slot_count, &after, running, now)
+        memset(&nobody, 0, sizeof(nobody))
+        if self.add_event(EVENT_LISTING, after, &nobody, <const uint8_t *>running, count * sizeof(Running)) is NULL:
+            self._drop(DROP_NO_MEMORY)
+
+    cdef void _on_heard(self, Transfer *t, uint64_t now) noexcept nogil:
+        # It acknowledged something.
+        if not t.heard:
+            t.heard = True
+            t.answered = now - t.started
+            ring_remove(&t.unheard)
+
     cdef void _on_ack(self, Transfer *t, uint64_t block, uint64_t now) noexcept nogil:
         cdef uint64_t number
         if t.state == STATE_OPTIONS and t.tries != 0 and block == 0:
             t.state = STATE_SENDING
-            t.heard = True
-            ring_remove(&t.unheard)
+            self._on_heard(t, now)
             if t.tries == 1:
                 rto_measure(&t.rto, now - t.timed_at)
             t.tries = 0
@@ -421,8 +432,7 @@ cdef class TftpSender(Sender):
         if t.lowered:  # it was something else that kept the first block from it
             t.lowered = False
             self.sizes.forget(&t.path)
-        t.heard = True
-        ring_remove(&t.unheard)
+        self._on_heard(t, now)
         t.acked = block
         t.tries = 0
         t.progress_at = now
@@ -581,19 +591,4 @@ cdef class TftpSender(Sender):
 
     cdef dict statistics(self):
         """Counters since the beginning and gauges; `outcome.NAME` and `drop.REASON` among them."""
-        statistics = {
-            "running": self.running,
-            "asked": self.asked,
-            "requests": self.counters.requests,
-            "datagrams": self.counters.datagrams,
-            "bytes": self.counters.bytes,
-            "retransmits": self.counters.retransmits,
-            "go_backs": self.counters.go_backs,
-            "timeouts": self.counters.timeouts,
-            "bursts_shrunk": self.counters.bursts_shrunk,
-            "blksize_lowered": self.counters.blksize_lowered,
-            "writes_refused": self.counters.writes_refused,
-        }
-        statistics.update({f"outcome.{name}": self.counters.outcome[i] for i, name in enumerate(OUTCOME_NAMES)})
-        statistics.update({f"drop.{name}": self.counters.drop[i] for i, name in enumerate(DROP_NAMES)})
-        return statistics
+        return counters_dict(&self.counters, self.running, self.asked)

@@ -6,7 +6,7 @@ from libc.stdlib cimport free, malloc
 
 from pxed._ext.blob cimport Blob, pxed_blob_ref
 from pxed._ext.linux_net cimport pxed_batch, pxed_batch_clear, pxed_path, pxed_path_parse, pxed_path_port
-from pxed._ext.sender cimport COMMAND_REFUSE, COMMAND_SEND, Command, free_command, new_command
+from pxed._ext.sender cimport COMMAND_LIST, COMMAND_REFUSE, COMMAND_SEND, Command, free_command, new_command
 from pxed._ext.tftp_events cimport Ledger, address_text
 from pxed._ext.tftp_sender cimport TftpSender
 
@@ -84,6 +84,14 @@ cdef class VirtualTftp:
         if command is NULL:
             raise MemoryError
         command.error = code
+        self.sender.command(command, _now(now))
+        free_command(command)
+
+    def ask_listing(self, size_t first, double now) -> None:
+        """Ask what runs, from place `first` of the table on: a Listing comes with the events."""
+        cdef Command *command = new_command(COMMAND_LIST, first, NULL, 0)
+        if command is NULL:
+            raise MemoryError
         self.sender.command(command, _now(now))
         free_command(command)
 

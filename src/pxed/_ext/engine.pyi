@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import final
 
 from pxed._ext.blob import Blob
-from pxed._ext.tftp_events import Finished, Request
+from pxed._ext.tftp_events import Finished, Listing, Request
 
 @final
 class Engine:
@@ -33,7 +33,7 @@ class Engine:
     def stop(self) -> None:
         """End the thread and every transfer, close the sockets. Waits for the thread: some milliseconds."""
 
-    def drain(self) -> list[Request | Finished]:
+    def drain(self) -> list[Request | Finished | Listing]:
         """The events since the last call, oldest first."""
 
     def send(self, id: int, blob: Blob) -> None:
@@ -41,6 +41,9 @@ class Engine:
 
     def refuse(self, id: int, code: int, text: str) -> None:
         """Answer request `id` with ERROR `code`; nothing if it ended meanwhile."""
+
+    def ask_listing(self, first: int = 0) -> None:
+        """Ask what runs, from place `first` of the table on: a Listing comes with the events, some 256 transfers."""
 
     def statistics(self) -> dict[str, int]:
         """Counters since the start, and gauges: the sender's, and those of the sockets."""

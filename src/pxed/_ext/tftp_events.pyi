@@ -2,8 +2,6 @@
 
 from typing import NamedTuple, final
 
-OUTCOME_NAMES: tuple[str, ...]
-
 class Request(NamedTuple):
     """Somebody asks for a file. Answer with `send` or `refuse`; until then it waits, and repeats are merged."""
 
@@ -26,6 +24,34 @@ class Finished(NamedTuple):
     seconds: float
     outcome: str
     error: str
+    size: int
+    blksize: int
+    windowsize: int
+    burst: int
+    answered: float | None
+
+class Progress(NamedTuple):
+    """A transfer that runs, as it stood when the engine was asked; `state` is one of STATE_NAMES."""
+
+    id: int
+    peer: tuple[str, int]
+    name: str
+    state: str
+    bytes: int
+    size: int
+    seconds: float
+    quiet: float
+    retransmits: int
+    rtt: float | None
+    blksize: int
+    windowsize: int
+    burst: int
+
+class Listing(NamedTuple):
+    """Some of what runs: the answer to one `ask_listing`. The next goes on at `after`; 0 at the end."""
+
+    transfers: list[Progress]
+    after: int
 
 @final
 class Ledger:

@@ -4,8 +4,6 @@ from typing import final
 
 from pxed._ext.sender import Sender
 
-DROP_NAMES: tuple[str, ...]
-
 @final
 class TftpSender(Sender):
     """For engines (C level); `tftp_virtual` drives one from Python.

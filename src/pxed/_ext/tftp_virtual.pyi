@@ -5,7 +5,7 @@ from typing import final
 from typing_extensions import Buffer
 
 from pxed._ext.blob import Blob
-from pxed._ext.tftp_events import Finished, Request
+from pxed._ext.tftp_events import Finished, Listing, Request
 
 @final
 class VirtualTftp:
@@ -24,7 +24,7 @@ class VirtualTftp:
     def drain(self, now: float) -> list[tuple[tuple[str, int], bytes]]:
         """Every datagram that is ready, as (peer, bytes), in order."""
 
-    def events(self) -> list[Request | Finished]:
+    def events(self) -> list[Request | Finished | Listing]:
         """The records since the last call."""
 
     def send(self, id: int, blob: Blob, now: float) -> None:
@@ -32,6 +32,9 @@ class VirtualTftp:
 
     def refuse(self, id: int, code: int, text: str, now: float) -> None:
         """Answer request `id` with an ERROR; nothing when it ended meanwhile."""
+
+    def ask_listing(self, first: int, now: float) -> None:
+        """Ask what runs, from place `first` of the table on: a Listing comes with the events."""
 
     def statistics(self) -> dict[str, int]:
         """Counters since the beginning and gauges; `outcome.NAME` and `drop.REASON` among them."""

@@ -7,15 +7,16 @@ or an error goes back as a command.
 import asyncio
 import os
 import secrets
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
+from itertools import chain
 from typing import Literal, Protocol
 
 import structlog
 
 from pxed._ext.blob import Blob
 from pxed._ext.engine import Engine
-from pxed._ext.tftp_events import Finished, Request
+from pxed._ext.tftp_events import Finished, Listing, Progress, Request
 from pxed.net.holders import bind_error
 from pxed.service.blobs import BlobCache
 from pxed.service.names import BytesContent, Content, NotFound
@@ -57,6 +58,8 @@ class TftpService:
         # What each unfinished request was answered with, so that others find it for as long as it is being sent.
         self._running: dict[tuple[Engine, int], Blob | None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        # Whoever asked an engine what runs, in the order of the asking and so of the answers.
+        self._asking: dict[Engine, deque[asyncio.Future[Listing]]] = {engine: deque() for engine in self._engines}
         self._log = structlog.get_logger("pxed.tftp")
         self._started = False
         self.bound: list[tuple[str, int]] = []
@@ -100,6 +103,27 @@ class TftpService:
         for engine in self._engines:
             engine.stop()
         self._running.clear()
+        self._started = False
+        for answer in chain.from_iterable(self._asking.values()):
+            answer.cancel()
+
+    async def transfers(self, limit: int) -> list[Progress]:
+        """What runs now, at most `limit` of it, from the engines in turn.
+
+        An engine tells some of its table at a time and moves packets in between, whatever the size of the table.
+        """
+        found: list[Progress] = []
+        for engine in self._engines if self._started else ():
+            first = 0
+            while len(found) < limit:
+                answer: asyncio.Future[Listing] = asyncio.get_running_loop().create_future()
+                self._asking[engine].append(answer)
+                engine.ask_listing(first)
+                transfers, first = await answer
+                found += transfers
+                if not first:
+                    break
+        return found[:limit]
 
     def _on_events(self, engine: Engine) -> None:
         for event in engine.drain():
@@ -108,6 +132,10 @@ class TftpService:
                 task = asyncio.create_task(self._answer(engine, event))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+            elif isinstance(event, Listing):
+                asked = self._asking[engine].popleft()
+                if not asked.done():  # whoever asked may have gone
+                    asked.set_result(event)
             else:
                 self._running.pop((engine, event.id), None)
                 self._note_end(event)
@@ -155,9 +183,13 @@ class TftpService:
             port=port,
             outcome=end.outcome,
             bytes=end.bytes,
+            seconds=round(end.seconds, 3),
+            rate=round(end.bytes / end.seconds) if end.seconds else 0,
+            blksize=end.blksize,
+            windowsize=end.windowsize,
+            **({"burst": end.burst} if end.burst < end.windowsize else {}),
             blocks=end.blocks,
             retransmits=end.retransmits,
-            seconds=round(end.seconds, 3),
             **({"error": end.error} if end.error else {}),
         )
         if end.outcome == "ok":
