@@ -5,7 +5,8 @@ from typing import Any
 import click
 import pytest
 
-from pxed.bench.advice import advise
+from pxed.bench import http
+from pxed.bench.advice import advise, advise_http
 from pxed.bench.figures import median, percentile, ratio
 from pxed.bench.measure import Target
 from pxed.bench.tftp import Comparison, Run, summarise
@@ -84,3 +85,35 @@ def test_sizes() -> None:
     assert [size_option(context, parameter, text) for text in ("1408", "256K", "32MiB")] == [1408, 256 << 10, 32 << 20]
     with pytest.raises(click.BadParameter):
         size_option(context, parameter, "32 elephants")
+
+
+def http_run(**changes: Any) -> http.Run:
+    """A storm of ten seconds on an idle host, in which nothing was exhausted."""
+    values: dict[str, Any] = {
+        "rate": 1e8, "request_rate": 10.0, "seconds": 10.0, "p50": 9.0, "p99": 10.0, "slowest": 10.0, "bytes": 10**9,
+        "requests": 100, "connections": 100, "lost": {}, "server_cpu": 5.0, "generator_cpu": 4.0, "host_cpu": 10.0,
+        "server_drops": {}, "client_drops": {}, "neighbour_overflows": 0, **changes,
+    }  # fmt: skip
+    return http.Run(**values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"server_drops": {"ListenOverflows": 3}}, "queue of new connections overflowed 3 times"),
+        ({"server_drops": {"RetransSegs": 13812}}, "2.0% of its segments"),
+        ({"neighbour_overflows": 2}, "gc_thresh3"),
+        ({"server_cpu": 9.5, "host_cpu": 14.0}, "kept 0.9 of 2 processors busy, and that is its limit"),
+        ({"host_cpu": 18.0}, "Other work took 45%"),
+    ],
+)
+def test_advice_for_http(changes: dict[str, Any], words: str) -> None:
+    server = http.summarise(Target("pxed", "1", "10.0.0.1", "f", 80), [http_run(**changes)])
+    (sentence,) = advise_http(http.Comparison(100, 10**7, 1, 0, True, [server]), cores=2)
+    assert words in sentence
+
+
+def test_nothing_to_advise_for_http() -> None:
+    server = http.summarise(Target("pxed", "1", "10.0.0.1", "f", 80), [http_run()])
+    assert advise_http(http.Comparison(100, 10**7, 1, 0, True, [server]), cores=2) == []
+    assert (server.cpu_per_gb, server.cpu_per_request, server.request_rate) == (5.0, 0.05, 10.0)

@@ -18,13 +18,13 @@ from pxed.errors import OperatorError
 
 pytestmark = pytest.mark.root
 
-PXED = (sys.executable, "-c", "from pxed.cli import main; main()", "bench", "tftp")
+PXED = (sys.executable, "-c", "from pxed.cli import main; main()", "bench")
 SMALL = ("--clients", "3", "--size", "256K", "--runs", "1")
 
 
-def bench(*arguments: str, tmp: str = "/tmp") -> "subprocess.CompletedProcess[str]":
+def bench(*arguments: str, what: str = "tftp", tmp: str = "/tmp") -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [*PXED, *arguments],
+        [*PXED, what, *arguments],
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -75,10 +75,38 @@ def test_a_command_line_that_cannot_be_started_is_told(command: str) -> None:
     assert done.stderr.splitlines()[-1].startswith("pxed: The")
 
 
+@pytest.mark.parametrize(
+    ("options", "requests", "connections"),
+    [((), 3, 3), (("--downloads", "4", "--range", "100000"), 36, 3), (("--downloads", "4", "--close"), 12, 12)],
+)
+def test_http_beside_nginx(options: tuple[str, ...], requests: int, connections: int, tmp_path: Path) -> None:
+    done = bench("--lab", *SMALL, *options, "--against", "nginx", "--json", what="http", tmp=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    ours, theirs = json.loads(done.stdout)["servers"]
+    assert (ours["server"], theirs["server"]) == ("pxed", "nginx")
+    for one in (ours, theirs):
+        (run,) = one["runs"]
+        assert (run["requests"], run["connections"], run["lost"]) == (requests, connections, {})
+        assert run["bytes"] == 3 * 256 * 1024 * (1 if not options else 4)
+        assert one["p50"] <= one["p99"] <= one["slowest"] <= run["seconds"]
+        assert run["server_cpu"] > 0
+    assert theirs["rate_ratio"] == pytest.approx(ours["rate"] / theirs["rate"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_http_in_a_pipe() -> None:
+    done = bench("--lab", *SMALL, what="http")
+    assert done.returncode == 0, done.stderr
+    names, row = (line.split("\t") for line in done.stdout.splitlines())
+    assert row[0].startswith("pxed ")
+    assert len(row) == len(names)
+    assert "3 clients, 256.0 KiB each, connections kept" in done.stderr
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_runs_on_when_it_is_ended(how: signal.Signals, tmp_path: Path) -> None:
     # dnsmasq changes its credentials when it starts, by which the kernel forgets with whom it shall die
-    command = [*PXED, "--lab", "--clients", "3", "--size", "1M", "--runs", "1000", "--against", "dnsmasq"]
+    command = [*PXED, "tftp", "--lab", "--clients", "3", "--size", "1M", "--runs", "1000", "--against", "dnsmasq"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
     assert process.stderr is not None

@@ -1,36 +1,41 @@
 """Which knob is the limit: sentences from what was measured, and only from that."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pxed.bench.tftp import Comparison, Run, Summary
+from pxed.bench import http, tftp
+from pxed.bench.measure import Costs
 
-__all__ = ["advise"]
+__all__ = ["advise", "advise_http"]
 
 _BUSY = 0.9  # of one processor
 _ALL_BUSY = 0.95  # of all
 _OTHER_WORK = 0.2  # of all, by neither clients nor server: the figures say more about the host than about the server
+_REPEATED = 0.001  # of all segments: more than that slows TCP down
+_SEGMENT = 1448  # bytes of TCP in a packet of an MTU of 1500
 
 
-def advise(comparison: Comparison, cores: int | None = None) -> list[str]:
-    """What limited each server, what spoils the measurement, and which setting is concerned."""
+def advise(comparison: tftp.Comparison, cores: int | None = None) -> list[str]:
+    """TFTP: what limited each server, what spoils the measurement, and which setting is concerned."""
     cores = cores or os.cpu_count() or 1
     said: list[str] = []
     for server in comparison.servers:
         said += _of_server(server, comparison, cores)
     every = [run for server in comparison.servers for run in server.runs]
-    said += _of_clients(every)
-    other = _share((run.host_cpu - run.generator_cpu - (run.server_cpu or 0.0) for run in every), every, cores)
-    if other >= _OTHER_WORK and all(run.server_cpu is not None for run in every):
-        said.append(
-            f"Other work took {other:.0%} of this host's {cores} processors meanwhile: trust the ratios more than the "
-            "rates, and measure again in a quiet moment."
-        )
-    return said
+    return said + _of_clients(every) + _of_host(every, cores)
 
 
-def _of_server(server: Summary, asked: Comparison, cores: int) -> list[str]:
+def advise_http(comparison: http.Comparison, cores: int | None = None) -> list[str]:
+    """HTTP: the same."""
+    cores = cores or os.cpu_count() or 1
+    said: list[str] = []
+    for server in comparison.servers:
+        said += _of_http_server(server, cores)
+    return said + _of_host([run for server in comparison.servers for run in server.runs], cores)
+
+
+def _of_server(server: tftp.Summary, asked: tftp.Comparison, cores: int) -> list[str]:
     name, runs = server.server, server.runs
     said = []
     if any(run.server_drops.get("RcvbufErrors") for run in runs):
@@ -39,11 +44,7 @@ def _of_server(server: Summary, asked: Comparison, cores: int) -> list[str]:
             f"{name}: its receive buffer overflowed, {count} datagrams were lost: raise net.core.rmem_max "
             f"(now {_sysctl('net/core/rmem_max')})."
         )
-    if any(run.neighbour_overflows for run in runs):
-        said.append(
-            f"{name}: the neighbour table was full: raise net.ipv4.neigh.default.gc_thresh3 "
-            f"(now {_sysctl('net/ipv4/neigh/default/gc_thresh3')}) beyond the number of clients on one network."
-        )
+    said += _of_neighbours(name, runs)
     if any(run.client_drops.get("ReasmReqds") for run in runs):
         said.append(
             f"{name}: blocks of {server.blksize} bytes travelled in fragments: use a blksize of at most the link's "
@@ -52,11 +53,40 @@ def _of_server(server: Summary, asked: Comparison, cores: int) -> list[str]:
     if server.windowsize and server.windowsize < asked.windowsize:
         said.append(f"{name}: granted a window of {server.windowsize}, not {asked.windowsize}.")
     if not said:
-        said += _processors(name, runs, server.windowsize, cores)
+        said += _processors(name, runs, cores)
+        if not said and server.windowsize == 1 and all(run.server_cpu is not None for run in runs):
+            said.append(
+                f"{name}: no processor and no buffer was exhausted; waiting for each ACK is the limit (--windowsize)."
+            )
     return said
 
 
-def _processors(name: str, runs: list[Run], windowsize: int, cores: int) -> list[str]:
+def _of_http_server(server: http.Summary, cores: int) -> list[str]:
+    name, runs = server.server, server.runs
+    said = _of_neighbours(name, runs)
+    overflows = sum(run.server_drops.get("ListenOverflows", 0) for run in runs)
+    if overflows:
+        said.append(
+            f"{name}: its queue of new connections overflowed {overflows} times, and those clients lost a second or "
+            f"more: raise net.core.somaxconn (now {_sysctl('net/core/somaxconn')})."
+        )
+    repeated = sum(run.server_drops.get("RetransSegs", 0) for run in runs)
+    share = repeated * _SEGMENT / max(1, sum(run.bytes for run in runs))
+    if share > _REPEATED:
+        said.append(f"{name}: {share:.1%} of its segments had to be sent again: the network loses packets.")
+    return said or _processors(name, runs, cores)
+
+
+def _of_neighbours(name: str, runs: Sequence[Costs]) -> list[str]:
+    if not any(run.neighbour_overflows for run in runs):
+        return []
+    return [
+        f"{name}: the neighbour table was full: raise net.ipv4.neigh.default.gc_thresh3 "
+        f"(now {_sysctl('net/ipv4/neigh/default/gc_thresh3')}) beyond the number of clients on one network."
+    ]
+
+
+def _processors(name: str, runs: Sequence[Costs], cores: int) -> list[str]:
     measured = all(run.server_cpu is not None for run in runs)
     own = _share((run.server_cpu or 0.0 for run in runs), runs, 1)
     clients = _share((run.generator_cpu for run in runs), runs, 1)
@@ -66,12 +96,10 @@ def _processors(name: str, runs: list[Run], windowsize: int, cores: int) -> list
         return [f"{name}: the simulated clients kept a whole processor busy; it may be faster than could be measured."]
     if measured and _share((run.host_cpu for run in runs), runs, cores) >= _ALL_BUSY:
         return [f"{name}: all {cores} processors were busy, the server's share being {own:.1f} of one."]
-    if measured and windowsize == 1:
-        return [f"{name}: no processor and no buffer was exhausted; waiting for each ACK is the limit (--windowsize)."]
     return []
 
 
-def _of_clients(runs: list[Run]) -> list[str]:
+def _of_clients(runs: Sequence[tftp.Run]) -> list[str]:
     lost = sum(run.client_drops.get("RcvbufErrors", 0) + run.refused for run in runs)
     if not lost:
         return []
@@ -81,7 +109,17 @@ def _of_clients(runs: list[Run]) -> list[str]:
     ]
 
 
-def _share(seconds: Iterable[float], runs: list[Run], processors: int) -> float:
+def _of_host(runs: Sequence[Costs], cores: int) -> list[str]:
+    other = _share((run.host_cpu - run.generator_cpu - (run.server_cpu or 0.0) for run in runs), runs, cores)
+    if other < _OTHER_WORK or any(run.server_cpu is None for run in runs):
+        return []
+    return [
+        f"Other work took {other:.0%} of this host's {cores} processors meanwhile: trust the ratios more than the "
+        "rates, and measure again in a quiet moment."
+    ]
+
+
+def _share(seconds: Iterable[float], runs: Sequence[Costs], processors: int) -> float:
     whole = sum(run.seconds for run in runs) * processors
     return sum(seconds) / whole if whole else 0.0
 

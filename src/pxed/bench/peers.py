@@ -66,10 +66,28 @@ def _atftpd(place: Place) -> list[str]:
     ]  # fmt: skip
 
 
+def _nginx(place: Place) -> list[str]:
+    """Two processes, one of them idle: the worker does all the work. As Debian configures it, without the log."""
+    temporary = "".join(
+        f"{kind}_temp_path {place.work}/nginx; " for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    connections = 2 * place.clients + 50
+    config = place.work / "nginx.conf"
+    config.write_text(
+        "user root; daemon off; worker_processes 1; error_log stderr error;\n"
+        f"pid {place.work}/nginx.pid; worker_rlimit_nofile {2 * connections};\n"
+        f"events {{ worker_connections {connections}; }}\n"
+        f"http {{ access_log off; sendfile on; tcp_nopush on; {temporary}\n"
+        f"  server {{ listen {place.address}:80; root {place.root}; }} }}\n"
+    )
+    return ["-e", "stderr", "-p", str(place.work), "-c", str(config)]
+
+
 PEERS = {
     "dnsmasq": Peer("dnsmasq-base", "dnsmasq", (), ("--version",), _dnsmasq),
     "tftpd-hpa": Peer("tftpd-hpa", "in.tftpd", ("libwrap0",), ("-V",), _tftpd_hpa),
     "atftpd": Peer("atftpd", "atftpd", ("libwrap0",), ("--version",), _atftpd),
+    "nginx": Peer("nginx", "nginx", (), ("-v",), _nginx),
 }
 
 
