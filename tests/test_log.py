@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 
@@ -164,3 +165,36 @@ def test_wrong_line_of_a_library_is_told_in_one_line(capsys: pytest.CaptureFixtu
     assert json.loads(line)["line"] == "%d of it"
     assert "TypeError" in json.loads(line)["error"]
     assert capsys.readouterr() == ("", "")
+
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\r\n12:00:00 [info] all is well \u202egpj.exe\u2066"
+SHOWN = r"\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\r\n12:00:00 [info] all is well \u202egpj.exe\u2066"
+
+
+def test_names_from_the_network_do_not_play_with_the_terminal() -> None:
+    out = Terminal()
+    log.set_up(form="human", stream=out)
+    ours, theirs = structlog.get_logger(), logging.getLogger("library")
+    ours.info("tftp not found", name=HOSTILE, peer="10.0.0.7")
+    ours.info(HOSTILE)
+    ours.info("several", names=[HOSTILE])
+    theirs.warning("refused: %s", HOSTILE)
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError:
+        ours.exception("it broke", name=HOSTILE)
+        theirs.exception("it broke too: %s", HOSTILE)
+    text = re.sub(r"\x1b\[\d*m", "", out.getvalue())  # the colours are ours
+    assert all(line.isprintable() for line in text.splitlines())
+    assert text.count(SHOWN) == 6  # nothing is lost
+    assert sum(line.startswith("12:00:00") for line in text.splitlines()) == 0  # no line is forged
+    assert "\n        raise ValueError(HOSTILE)\n" in text  # a traceback keeps its lines
+
+
+def test_json_lines_hold_no_control_characters() -> None:
+    out = io.StringIO()
+    log.set_up(form="json", stream=out)
+    structlog.get_logger().info("tftp not found", name=HOSTILE)
+    (line,) = out.getvalue().splitlines()
+    assert line.isprintable()
+    assert json.loads(line)["name"] == HOSTILE

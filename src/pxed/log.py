@@ -1,22 +1,29 @@
 """Logging: for people on a terminal, JSON lines for programs otherwise.
 
 Modules log with `structlog.get_logger()`, an event's name and its fields: `log.info("job failed", job=3, reason=…)`.
-What libraries say through the standard library's logging comes out in the same form. Imports nothing of pxed.
+What libraries say through the standard library's logging comes out in the same form.
+
+Names and texts in the log come from anybody who can send a packet. JSON escapes what a terminal would obey; for the
+form for people it is done here.
 
 Logging never raises, whatever becomes of the place where the lines go (a full disk, a pipe that nobody reads any more):
 a server that cannot tell what it does still does it. Lines that could not be written are counted, and the first line
 that can be written again says how many there were.
 """
 
+import io
 import logging
 import os
 import sys
+import textwrap
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal, TextIO, cast
 
 import structlog
+
+from pxed.text import printable
 
 __all__ = ["SteadyStream", "set_up"]
 
@@ -111,7 +118,7 @@ def set_up(
     ]
     last: list[structlog.types.Processor]
     if human:
-        last = [structlog.dev.ConsoleRenderer(colors=terminal, exception_formatter=structlog.dev.plain_traceback)]
+        last = [_escape, structlog.dev.ConsoleRenderer(colors=terminal, exception_formatter=_traceback)]
     else:
         last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
 
@@ -130,6 +137,39 @@ def set_up(
         cache_logger_on_first_use=False,
     )
     _route_library_logs(number, shared, last)
+
+
+class _Shown(str):
+    """A value as a terminal may have it; in quotes, where the renderer wants them, `repr` escapes the same."""
+
+    _text: str
+
+    def __new__(cls, text: str) -> "_Shown":
+        shown = super().__new__(cls, printable(text))
+        shown._text = text
+        return shown
+
+    def __repr__(self) -> str:
+        return repr(self._text)
+
+
+def _escape(logger: object, method: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Every text as one that a terminal shows and does not obey."""
+    for key, value in entry.items():
+        if isinstance(value, str):
+            entry[key] = _indented(value) if key in ("stack", "exception") else _Shown(value)
+    return entry
+
+
+def _traceback(out: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    out.write(_indented(text.getvalue()))
+
+
+def _indented(text: str) -> str:
+    """Lines that cannot be taken for lines of the log."""
+    return textwrap.indent(printable(text, keep="\n\t"), "    ")
 
 
 def _route_library_logs(

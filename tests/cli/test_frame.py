@@ -44,7 +44,7 @@ def test_help_imports_no_command() -> None:
         "print([m for m in sys.modules if m.startswith('pxed.') or m in ('rich', 'litestar', 'msgspec', 'asyncio')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "['pxed.errors', 'pxed.cli']"
+    assert done.stdout.splitlines()[-1] == "['pxed.errors', 'pxed.text', 'pxed.cli']"
     assert all(f"  {name} " in done.stdout for name in COMMANDS)
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -114,6 +115,36 @@ def test_table_for_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
     text = out.getvalue()
     assert "a[b]" in text
     assert "\t" not in text
+
+
+HOSTILE = "\x1b[2J\x9b31m\x7f\u202egpj"
+ESCAPED = r"\x1b[2J\x9b31m\x7f\u202egpj"
+
+
+@pytest.mark.parametrize("person", [True, False])
+def test_what_machines_say_does_not_play_with_the_terminal(person: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = Terminal() if person else io.StringIO()
+    monkeypatch.setattr("sys.stdout", out)
+    output.table(("NAME",), [(HOSTILE,)])
+    output.fields([("name", HOSTILE)])
+    assert out.getvalue().count(ESCAPED) == 2
+    output.print_json({"name": HOSTILE})
+    text = re.sub(r"\x1b\[\d*m", "", out.getvalue())  # the colours are ours
+    assert all(line.isprintable() for line in text.replace("\t", " ").split("\n"))
+    assert json.loads("{" + text.partition("{")[2])["name"] == HOSTILE
+
+
+@pytest.mark.parametrize("person", [True, False])
+def test_events_do_not_play_with_the_terminal(
+    person: bool, watch: Watch, api: LiveApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pxed.cli.watch.is_terminal", lambda: person)
+    running = watch("1")
+    api.do(api.control.publish, Event(1.0, MAC, "seen", f"{HOSTILE} was seen.", 1, 1))
+    api.do(api.control.change_job, 1, state=JobState.FAILED, reason=HOSTILE)
+    shown = running.result(LIMIT).stdout
+    assert f"{ESCAPED} was seen." in shown
+    assert "\x9b" not in shown and "\u202e" not in shown
 
 
 def test_empty_table_for_a_person(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ LAYERS = (
     ("boot", "work"),
     ("wire",),
     ("_ext",),
-    ("config", "types", "errors", "log"),
+    ("config", "types", "errors", "log", "text"),
 )
 RANK = {name: len(LAYERS) - line for line, names in enumerate(LAYERS) for name in names}
 # The agent runs in the imaging environment, which carries only these.
@@ -34,7 +34,7 @@ BANNED = {
 ALLOWED_C = {"libc.stdint", "libc.string", "libc.stddef", "libc.limits", "libc.errno"}
 ALLOWED_STDLIB_H = {"malloc", "calloc", "realloc", "free", "abort", "qsort", "bsearch"}
 # Shared by all on the lowest line.
-LOWEST = {"config", "types", "errors", "log"}
+LOWEST = {"config", "types", "errors", "log", "text"}
 _CIMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import\s+(\([^)]*\)|[^\n]+)|c?import\s+([^\n]+))", re.M)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from pxed.errors import PxedError
+from pxed.text import printable
 
 if TYPE_CHECKING:
     from pxed.cli.client import Client
@@ -75,7 +76,8 @@ class Failure(click.ClickException):
     """An error of ours, said the way every error is said: on stderr, after the program's name, exit code 1."""
 
     def show(self, file: Any = None) -> None:
-        click.echo(f"pxed: {self.message}", err=True, file=file)
+        message = printable(self.message, keep="\n")
+        click.echo(f"pxed: {message}", err=True, file=file)
 
 
 class LazyGroup(click.Group):

@@ -13,6 +13,7 @@ from pxed.errors import ConfigError, OperatorError
 from pxed.net.diagnose import Finding, diagnose
 from pxed.net.interfaces import list_addresses
 from pxed.net.probe import judge, listen
+from pxed.text import printable
 
 COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
 
@@ -36,7 +37,7 @@ def check(context: Context, no_probe: bool, as_json: bool) -> None:
     else:
         for finding in findings:
             level = click.style(finding.level, fg=COLOURS[finding.level], bold=True) if is_terminal() else finding.level
-            click.echo(f"{level}: {finding.text}")
+            click.echo(f"{level}: {printable(finding.text)}")
         click.echo(_summary(broken, doubtful))
     if broken:
         raise click.exceptions.Exit(1)

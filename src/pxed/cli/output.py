@@ -3,6 +3,7 @@
 Commands say what they show (columns, rows, fields) and never look at the terminal themselves.
 """
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +13,8 @@ from typing import Any, Protocol, TypeVar
 import click
 import msgspec
 
+from pxed.text import printable
+
 __all__ = [
     "Progress",
     "ago",
@@ -19,6 +22,7 @@ __all__ = [
     "fields",
     "is_terminal",
     "json_option",
+    "json_text",
     "note",
     "print_json",
     "progress",
@@ -46,7 +50,15 @@ def is_terminal() -> bool:
 
 def print_json(value: Any) -> None:
     """Structs, dicts and lists as indented JSON."""
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    click.echo(json_text(msgspec.json.format(msgspec.json.encode(value), indent=2), keep="\n"))
+
+
+def json_text(encoded: bytes, keep: str = "") -> str:
+    """Encoded JSON as text for a terminal. What is not printable stands in strings only, where JSON has an escape."""
+    text = encoded.decode()
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else json.dumps(c)[1:-1] for c in text)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str = "") -> None:
@@ -72,7 +84,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str =
     for name in names:
         shown.add_column(name, overflow="fold")
     for line in cells:
-        shown.add_row(*(Text(cell) for cell in line))
+        shown.add_row(*(Text(printable(cell)) for cell in line))
     Console(highlight=False).print(shown)
 
 
@@ -81,12 +93,12 @@ def fields(pairs: Iterable[tuple[str, Any]]) -> None:
     shown = [(name, str(value)) for name, value in pairs if value not in (None, "")]
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
-        click.echo(f"{name:<{width}}  {value}" if is_terminal() else f"{name}\t{_one_line(value)}")
+        click.echo(f"{name:<{width}}  {printable(value)}" if is_terminal() else f"{name}\t{_one_line(value)}")
 
 
 def note(text: str) -> None:
     """A sentence for the person, on stderr, so that stdout stays what was asked for."""
-    click.echo(text, err=True)
+    click.echo(printable(text, keep="\n"), err=True)
 
 
 class Progress(Protocol):
@@ -178,4 +190,4 @@ def ago(moment: float, now: float) -> str:
 
 
 def _one_line(cell: str) -> str:
-    return cell.replace("\t", " ").replace("\n", " ")
+    return printable(cell.replace("\t", " ").replace("\n", " "))

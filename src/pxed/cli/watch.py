@@ -15,8 +15,9 @@ import msgspec
 
 from pxed.api.control import Change
 from pxed.cli.client import Client
-from pxed.cli.output import is_terminal, rate
+from pxed.cli.output import is_terminal, json_text, rate
 from pxed.errors import OperatorError
+from pxed.text import printable
 from pxed.types import Event, Job, JobState
 
 if TYPE_CHECKING:
@@ -80,10 +81,10 @@ class _View:
 
 class _JsonView(_View):
     def job(self, job: Job) -> None:
-        click.echo(msgspec.json.encode(Change(job=job)))
+        click.echo(json_text(msgspec.json.encode(Change(job=job))))
 
     def event(self, event: Event) -> None:
-        click.echo(msgspec.json.encode(Change(event=event)))
+        click.echo(json_text(msgspec.json.encode(Change(event=event))))
 
 
 class _PlainView(_View):
@@ -130,10 +131,10 @@ class _BarView(_View):
 
     def job(self, job: Job) -> None:
         if job.id not in self._tasks:
-            title = f"{job.id} {_label(self._labels, job)}"
+            title = printable(f"{job.id} {_label(self._labels, job)}")
             self._tasks[job.id] = self._bars.add_task(title, total=100.0, words="")
         done = 100.0 if job.state == JobState.SUCCEEDED else job.percent
-        self._bars.update(self._tasks[job.id], completed=done, words=_words(job))
+        self._bars.update(self._tasks[job.id], completed=done, words=printable(_words(job)))
         if job.state in ENDED:
             self._bars.stop_task(self._tasks[job.id])
 
@@ -141,7 +142,7 @@ class _BarView(_View):
         from rich.text import Text
 
         label = self._labels.get(event.machine_id or 0, event.mac)
-        self._bars.console.print(Text(f"{_clock(event.time)}  {label}  {event.text}"))
+        self._bars.console.print(Text(printable(f"{_clock(event.time)}  {label}  {event.text}")))
 
 
 def _view(labels: dict[int, str], as_json: bool) -> _View:
@@ -168,7 +169,7 @@ def _joined(words: Iterable[str]) -> str:
 
 
 def _print_line(moment: float, label: str, text: str) -> None:
-    click.echo(f"{_clock(moment)}\t{label}\t{text}")
+    click.echo("\t".join(printable(word) for word in (_clock(moment), label, text)))
 
 
 def _clock(moment: float) -> str:
