@@ -15,7 +15,10 @@ state_dir = "/var/lib/pxed"
 root = "/srv/tftp"
 """
 
-SECTIONS = "`[server]`, `[tftp]`, `[log]`, `[dhcp]`, `[http]`, `[transaction]`, `[jobs]`, `[images]`, `[environment]`"
+SECTIONS = (
+    "`[server]`, `[tftp]`, `[log]`, `[dhcp]`, `[http]`, `[transaction]`, `[jobs]`, `[images]`, `[environment]`, "
+    "`[metrics]`"
+)
 ADDRESS = "an IPv4 address, or a list of different ones"
 MACS = 'a list of different MACs like "52:54:00:12:34:56"'
 PROGRAMS = "a table from architecture numbers (0 to 65535) to file names"
@@ -70,8 +73,11 @@ def test_every_key_is_taken_over() -> None:
         dir = "/e"
         append = "quiet"
         console = ["ttyS1"]
+        [metrics]
+        listen = "127.0.0.1:9469"
         """
     )
+    assert config.metrics.place == ("127.0.0.1", 9469)
     assert config.server.addresses == ("10.78.0.1", "10.79.0.1")
     assert (config.log.level, config.dhcp.boot_program(7), config.tftp.port) == ("debug", "shim.efi", 6969)
     assert (config.jobs.silence, config.images_dir, config.environment.console) == (5.0, "/i", ("ttyS1",))
@@ -236,6 +242,15 @@ MISTAKES = {
     "console with a blank": (
         MINIMAL + '[environment]\nconsole = ["tty 0"]\n',
         'f.toml:7: key `environment.console`: expected a list of consoles like "ttyS0,115200"; got "tty 0"',
+    ),
+    "metrics on no address": (
+        MINIMAL + '[metrics]\nlisten = "9469"\n',
+        'f.toml:7: key `metrics.listen`: expected an IPv4 address and a port, like "127.0.0.1:9469"; got "9469"',
+    ),
+    "metrics on a wrong port": (
+        MINIMAL + '[metrics]\nlisten = "127.0.0.1:94690"\n',
+        'f.toml:7: key `metrics.listen`: expected an IPv4 address and a port, like "127.0.0.1:9469"; '
+        'got "127.0.0.1:94690"',
     ),
     "syntax": (
         MINIMAL + "port = = 3\n",

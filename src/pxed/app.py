@@ -8,6 +8,7 @@ import resource
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from pxed.net import diagnose
 from pxed.net.interfaces import Interfaces
 from pxed.service.dhcp import DhcpService
 from pxed.service.http import MachineHttp
+from pxed.service.metrics import Inventory, Metrics
+from pxed.service.metrics_http import MetricsHttp
 from pxed.service.names import Names
 from pxed.service.peers import Peers
 from pxed.service.tftp import TftpService
@@ -66,19 +69,29 @@ class Server:
         self.library = Library(config.images_dir)
         self._interfaces = Interfaces(addresses)
         peers = Peers()
-        self._names = Names(config, transactions, peers, self._interfaces.toward, has_image=self.library.has)
+        self.metrics = metrics = Metrics()
+        transactions.observe(metrics.changed)
+        has_image = self.library.has
+        self._names = Names(config, transactions, peers, self._interfaces.toward, has_image=has_image, metrics=metrics)
         site = boot.Site.from_config(config)
         missing = self._names.missing_programs
         same_host = config.dhcp.same_host_dhcp
         self._dhcp = DhcpService(self._interfaces, same_host, site, transactions, peers, missing=missing)
-        self._http = MachineHttp(addresses, config.http.port, self._names, transactions, self.library)
-        self._tftp = TftpService(addresses, config.tftp.port, self._names, threads=config.tftp.threads)
+        port, whose = config.http.port, peers.mac
+        self._http = MachineHttp(
+            addresses, port, self._names, transactions, self.library, metrics=metrics, mac_of=whose
+        )
+        port, threads = config.tftp.port, config.tftp.threads
+        self._tftp = TftpService(addresses, port, self._names, threads=threads, metrics=metrics, mac_of=whose)
+        metrics.watch(self._parts(), self._inventory)
+        self._scraped = MetricsHttp(place, metrics) if (place := config.metrics.place) else None
         self.control = ServerControl(
             addresses,
             transactions,
             self.library,
             services=self._services,
             counters=self._counters,
+            metrics=metrics,
             warnings=self._warnings,
             reread=self.reload,
         )
@@ -97,6 +110,8 @@ class Server:
                 server._dhcp.open()
             server._http.open()
             server._tftp.open()
+            if server._scraped is not None:
+                server._scraped.open()
             await server._api.start()
             _drop_privileges(config, server.library)
         except BaseException:
@@ -110,6 +125,8 @@ class Server:
             self._dhcp.start()
         self._http.start()
         self._tftp.start()
+        if self._scraped is not None:
+            self._scraped.start()
         self._ticker = asyncio.get_running_loop().create_task(_tick(self.transactions.tick))
 
     async def stop(self) -> None:
@@ -119,6 +136,8 @@ class Server:
         self._dhcp.close()
         await self._tftp.stop()
         await self._http.stop(STOP_GRACE)
+        if self._scraped is not None:
+            await self._scraped.stop()
         await self._api.stop()
         await self.transactions.close()
         self.library.close()
@@ -145,11 +164,23 @@ class Server:
             ServiceStatus("TFTP", "running", f"{where}, port {config.tftp.port}"),
             ServiceStatus("boot HTTP", "running", f"{where}, port {config.http.port}"),
             ServiceStatus("admin API", "running", config.server.socket),
+            ServiceStatus("metrics", "running" if self._scraped else "off", config.metrics.listen or "admin API only"),
         )
 
+    def _parts(self) -> dict[str, Callable[[], dict[str, int]]]:
+        return {
+            "dhcp": lambda: self._dhcp.statistics,
+            "tftp": lambda: self._tftp.statistics,
+            "http": lambda: self._http.statistics,
+        }
+
     def _counters(self) -> dict[str, int]:
-        parts = {"dhcp": self._dhcp.statistics, "tftp": self._tftp.statistics, "http": self._http.statistics}
-        return {f"{part}.{name}": value for part, figures in parts.items() for name, value in figures.items()}
+        return {f"{part}.{name}": value for part, read in self._parts().items() for name, value in read().items()}
+
+    def _inventory(self) -> Inventory:
+        machines = self.transactions.machines()
+        states = Counter(job.state for job in self.transactions.jobs())
+        return Inventory(len(machines), sum(machine.known for machine in machines), states)
 
     def _warnings(self) -> tuple[str, ...]:
         said = [finding.text for finding in diagnose.tftp_root(self.config)]

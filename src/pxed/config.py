@@ -113,6 +113,18 @@ class Images(Struct, frozen=True, forbid_unknown_fields=True):
     dir: str = ""  # default: STATE_DIR/images
 
 
+class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
+    """[metrics]: for Prometheus. They are on the admin socket always."""
+
+    listen: str = ""  # "ADDRESS:PORT" where they are served over TCP, too; "" = nowhere
+
+    @property
+    def place(self) -> tuple[str, int] | None:
+        """`listen` as address and port."""
+        address, _, port = self.listen.rpartition(":")
+        return (address, int(port)) if self.listen else None
+
+
 class Environment(Struct, frozen=True, forbid_unknown_fields=True):
     """[environment]: the Linux imaging environment."""
 
@@ -133,6 +145,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     jobs: Jobs = Jobs()
     images: Images = Images()
     environment: Environment = Environment()
+    metrics: Metrics = Metrics()
 
     @property
     def images_dir(self) -> str:
@@ -369,6 +382,17 @@ def _bad_socket(value: str) -> Iterator[str]:
         yield f"a path of {len(value.encode())} bytes"
 
 
+def _bad_listen(value: str) -> Iterator[str]:
+    address, _, port = value.rpartition(":")
+    try:
+        ipaddress.IPv4Address(address)
+    except ValueError:
+        yield _shown(value)
+        return
+    if not re.fullmatch(r"[1-9][0-9]{0,4}", port) or int(port) > 65535:
+        yield _shown(value)
+
+
 def _unless_empty(rule: Callable[[str], Iterator[str]]) -> Callable[[str], Iterable[str]]:
     return lambda value: rule(value) if value else ()
 
@@ -388,6 +412,7 @@ _RULES: dict[str, _Rule] = {
     "jobs.boot_timeout": _SECONDS,
     "images.dir": _PATH_OR_EMPTY,
     "environment.dir": _PATH_OR_EMPTY,
+    "metrics.listen": _Rule('an IPv4 address and a port, like "127.0.0.1:9469"', _unless_empty(_bad_listen)),
     "environment.append": _Rule(
         "one line of text", lambda value: [_shown(value)] if re.search(r"[\r\n\0]", value) else []
     ),

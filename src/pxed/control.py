@@ -14,6 +14,7 @@ from pxed.api.control import Image, NewJob, NewMachine, Reloaded, ServiceStatus,
 from pxed.errors import NotFoundError, OperatorError, RefusedError
 from pxed.images.library import Image as StoredImage
 from pxed.images.library import Library
+from pxed.service.metrics import CONTENT_TYPE, Metrics
 from pxed.service.transactions import Transactions
 from pxed.types import Event, Job, Machine
 
@@ -23,8 +24,8 @@ __all__ = ["ServerControl"]
 class ServerControl:
     """Implements `pxed.api.control.Control`.
 
-    `services` tells each service's state, `counters` their figures, `warnings` what to look at; `reread` reads the
-    configuration again.
+    `services` tells each service's state, `counters` their figures, `metrics` those and how long things took,
+    `warnings` what to look at; `reread` reads the configuration again.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class ServerControl:
         *,
         services: Callable[[], tuple[ServiceStatus, ...]],
         counters: Callable[[], dict[str, int]],
+        metrics: Metrics,
         warnings: Callable[[], tuple[str, ...]],
         reread: Callable[[], Reloaded],
     ) -> None:
@@ -43,6 +45,7 @@ class ServerControl:
         self._library = library
         self._services = services
         self._counters = counters
+        self._metrics = metrics
         self._warnings = warnings
         self._reread = reread
         self._started = time.time()
@@ -62,6 +65,10 @@ class ServerControl:
             counters=self._counters(),
             warnings=(*trouble, *self._warnings()),
         )
+
+    async def metrics(self) -> tuple[bytes, str]:
+        """The metrics and their media type."""
+        return self._metrics.text(), CONTENT_TYPE
 
     async def reload(self) -> Reloaded:
         """Read the configuration again."""

@@ -54,6 +54,12 @@ def test_job_from_created_to_retried(client: TestClient[Litestar]) -> None:
     assert read(client.post("/jobs/1/retry"), Job).generation == 2
 
 
+def test_metrics(client: TestClient[Litestar]) -> None:
+    answer = client.get("/metrics")
+    assert (answer.status_code, answer.content) == (200, b"pxed_machines 1\n")
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+
+
 def test_images(client: TestClient[Litestar]) -> None:
     assert read(client.get("/images"), list[Image]) == [IMAGE]
     assert read(client.get("/images/debian"), Image) == IMAGE
@@ -80,6 +86,7 @@ def test_openapi_names_every_route(client: TestClient[Litestar]) -> None:
         "/images": {"get"},
         "/images/{key}": {"get", "delete"},
         "/status": {"get"},
+        "/metrics": {"get"},
         "/reload": {"post"},
         "/events": {"get"},
     }

@@ -54,6 +54,9 @@ class FakeControl:
             raise ConfigError("f.toml:1: key `x`: expected y")
         return Reloaded(changed=("log.level",))
 
+    async def metrics(self) -> tuple[bytes, str]:
+        return b"pxed_machines 1\n", "text/plain; version=0.0.4"
+
     async def machines(self) -> list[Machine]:
         return self.all_machines
 

@@ -57,6 +57,9 @@ class Machines:
     def note(self, event: Event) -> None:
         self.events.append(event)
 
+    def job_for_run(self, run: str) -> Job | None:
+        return self.the_job if run == RUN else None
+
     def image_for_run(self, run: str) -> str | None:
         return self.image if run == RUN else None
 

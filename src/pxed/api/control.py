@@ -88,6 +88,9 @@ class Control(Protocol):
     async def status(self) -> Status:
         """The server at a glance."""
 
+    async def metrics(self) -> tuple[bytes, str]:
+        """The metrics in the text format of Prometheus, and its media type."""
+
     async def reload(self) -> Reloaded:
         """Read the configuration again. Raises ConfigError and keeps the old one when it is wrong."""
 

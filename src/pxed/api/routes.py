@@ -1,6 +1,6 @@
 """The REST routes over a `Control`: thin, one call each; errors become JSON `{"error": sentence}`.
 
-GET  /status                       POST /reload
+GET  /status                       POST /reload                GET /metrics
 GET  /machines                     POST /machines
 GET  /machines/{key}               DELETE /machines/{key}      GET /machines/{key}/timeline
 GET  /jobs                         POST /jobs
@@ -47,6 +47,13 @@ def _control(state: State) -> Control:
 async def get_status(state: State) -> Status:
     """The server at a glance: services, counters, what an operator should look at."""
     return await _control(state).status()
+
+
+@get("/metrics", tags=["server"])
+async def get_metrics(state: State) -> Response[bytes]:
+    """The metrics, for Prometheus."""
+    text, media_type = await _control(state).metrics()
+    return Response(text, media_type=media_type)
 
 
 @post("/reload", tags=["server"], status_code=HTTP_200_OK)
@@ -151,7 +158,7 @@ def create_app(control: Control, closing: Closing | None = None) -> Litestar:
     """The application over `control`. Setting `closing` ends the live streams."""
     return Litestar(
         route_handlers=[
-            *(get_status, reload, get_events),
+            *(get_status, get_metrics, reload, get_events),
             *(list_machines, add_machine, get_machine, remove_machine, get_timeline),
             *(list_jobs, create_job, get_job, cancel_job, retry_job),
             *(list_images, get_image, remove_image),

@@ -45,11 +45,20 @@ class BootHttp:
     `statistics` counts connections, requests, bytes of bodies, and connections given up by reason.
     """
 
-    def __init__(self, addresses: tuple[str, ...], port: int, handler: Handler, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        addresses: tuple[str, ...],
+        port: int,
+        handler: Handler,
+        limits: Limits | None = None,
+        setting: str = "[http] port",
+    ) -> None:
+        """`setting`: the key of the configuration that names the port."""
         self._addresses = addresses
         self._port = port
         self._handler = handler
         self._limits = limits or Limits()
+        self._setting = setting
         self._log = structlog.get_logger("pxed.net.http")
         self._listeners: list[_Listener] = []
         self._connections: set[Connection] = set()
@@ -81,7 +90,7 @@ class BootHttp:
                     sock.bind((address, self._port))
                     sock.listen(_BACKLOG)
                 except OSError as error:
-                    hint = "Another port can be set: [http] port."
+                    hint = f"Another port can be set: {self._setting}."
                     raise bind_error("tcp", address, self._port, error, hint) from error
         except BaseException:
             self._close_listeners()

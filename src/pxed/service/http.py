@@ -12,6 +12,7 @@ from pxed.images.library import Library
 from pxed.net.connection import Limits
 from pxed.net.http import BootHttp
 from pxed.net.message import Body, BytesBody, FileBody, Request, Response
+from pxed.service.metrics import Metrics
 from pxed.service.names import BytesContent, Names, NotFound
 from pxed.service.transactions import Transactions
 from pxed.types import ClaimRequest, FinishRequest, Report
@@ -52,18 +53,23 @@ class MachineHttp:
         library: Library,
         clock: Callable[[], float] = time.time,
         limits: Limits | None = None,
+        metrics: Metrics | None = None,
+        mac_of: Callable[[str], str] = lambda _address: "",
     ) -> None:
+        """`mac_of`: whose address it is, for the log."""
         self._names = names
         self._transactions = transactions
         self._library = library
         self._clock = clock
+        self._metrics = metrics or Metrics()
+        self._mac_of = mac_of
         self._log = structlog.get_logger("pxed.http")
         self._server = BootHttp(addresses, port, self._handle, limits)
 
     @property
     def statistics(self) -> dict[str, int]:
         """Connections, requests, bytes, and what was given up by reason."""
-        return self._server.statistics
+        return {**self._server.statistics, "open": self._server.connections, **self._metrics.http_outcomes}
 
     @property
     def ports(self) -> list[int]:
@@ -103,6 +109,7 @@ class MachineHttp:
             return Response.text(404, "there is nothing under this name")
 
         def sent(start: int, stop: int, complete: bool) -> None:
+            self._note_end(request, stop - start, size, time.monotonic() - begun, complete)
             # A client that fetches by ranges has it all when it has the end.
             if complete and stop == size:
                 self._names.delivered(request.path, via="http", peer=peer, size=size, seconds=time.monotonic() - begun)
@@ -139,6 +146,7 @@ class MachineHttp:
     async def _agent(self, request: Request) -> Response:
         """POST claim, report, finish."""
         call = request.path.removeprefix(_AGENT)
+        self._metrics.requested("http", "agent")
         if call not in ("claim", "report", "finish"):
             return _error(404, f"{request.path} is not a call for agents")
         if request.method != "POST":
@@ -157,6 +165,7 @@ class MachineHttp:
     async def _image(self, request: Request) -> Response:
         """GET the manifest, layout or data of the image that the bearer's job wants."""
         image, _, part = request.path.removeprefix(_IMAGE).partition("/")
+        self._metrics.requested("http", "image")
         if part not in ("manifest", "layout", "data"):
             return _error(404, f"{request.path} is no part of an image")
         if request.method == "POST":
@@ -168,12 +177,43 @@ class MachineHttp:
             return _error(403, "this run's job is about another image")
         # The library reads its index and the manifest from disk: not on the event loop.
         if part == "data":
+            self._note_first_byte(_bearer(request))
             body: Body = await asyncio.to_thread(self._library.open_data, image)
         elif part == "layout":
             body = BytesBody(await asyncio.to_thread(self._library.layout, image))
         else:
             body = BytesBody(await asyncio.to_thread(self._library.manifest_bytes, image))
-        return Response(200, body, headers=_NO_STORE, ranges=True)
+        return Response(200, body, headers=_NO_STORE, ranges=True, sent=self._note_part)
+
+    # -- figures ---------------------------------------------------------------------------------------------------
+
+    def _note_end(self, request: Request, length: int, size: int, seconds: float, complete: bool) -> None:
+        """One line per download of a name. Of `length` bytes the client may not have taken all when it was cut."""
+        self._note_part(0, length, complete)
+        peer = request.peer[0]
+        mac = self._mac_of(peer)
+        log = self._log.info if complete else self._log.warning
+        log(
+            "http transfer",
+            name=request.path[:200],
+            peer=peer,
+            port=request.peer[1],
+            outcome="ok" if complete else "cut",
+            bytes=length,
+            size=size,
+            seconds=round(seconds, 3),
+            **({"rate": round(length / seconds)} if complete and seconds else {}),
+            **({"mac": mac} if mac else {}),
+        )
+        if not complete:
+            self._metrics.failed(mac or peer, f"{request.path[:200]} over HTTP: cut off")
+
+    def _note_part(self, start: int, stop: int, complete: bool) -> None:
+        self._metrics.http_outcomes["outcome.ok" if complete else "outcome.cut"] += 1
+
+    def _note_first_byte(self, run: str) -> None:
+        if (job := self._transactions.job_for_run(run)) is not None:
+            self._metrics.phases.first_byte(job.id, self._clock())
 
 
 def _bearer(request: Request) -> str:

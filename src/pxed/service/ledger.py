@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from pxed.errors import OperatorError, PxedError
 from pxed.service.live import Hub
 from pxed.store import Batch, Store, Writer
-from pxed.types import Event, Identity, Machine
+from pxed.types import Event, Identity, Job, Machine
 from pxed.work.identity import mac_text, plain_text
 from pxed.work.jobs import JobRecord
 from pxed.work.machines import Change
@@ -52,6 +52,7 @@ class Ledger:
         self.registry = registry
         self.timeline = Timeline()
         self.hub = Hub()
+        self.observers: list[Callable[[Event | Job], None]] = []  # told of every event, merged or not, and job change
         self.writer = Writer(store, self._collect, self._put_back)
         self._locks: dict[int, _Lock] = {}  # of jobs with a commit under way or waited for
         self._admin = asyncio.Lock()  # one command about machines at a time
@@ -119,6 +120,7 @@ class Ledger:
             found = self.registry.machines.resolve(Identity(mac=mac_text(event.mac))).machine
             machine_id = found.id if found else None
         event = replace(event, text=plain_text(event.text, MAX_TEXT), machine_id=machine_id)
+        self._tell(event)
         line, new = self.timeline.note(event)
         if line is None:
             return
@@ -262,6 +264,11 @@ class Ledger:
         for record in change.jobs:
             self._progress.pop(record.id, None)
             self.hub.publish(record.job)
+            self._tell(record.job)
+
+    def _tell(self, change: Event | Job) -> None:
+        for observer in self.observers:
+            observer(change)
 
     def _unsaved(self, line: Line) -> None:
         self._dirty_lines[line.id] = line

@@ -22,12 +22,13 @@ from pxed._ext.files import open_beneath
 from pxed.boot import Site, scripts
 from pxed.config import Config
 from pxed.errors import OperatorError, RefusedError
+from pxed.service.metrics import Metrics
 from pxed.service.peers import Peers
 from pxed.service.transactions import Transactions
 from pxed.types import Check, Event, Identity, Job, Verdict
 from pxed.work.identity import clean
 
-__all__ = ["BytesContent", "Content", "FileContent", "Names", "NotFound", "Via"]
+__all__ = ["BytesContent", "Content", "FileContent", "Names", "NotFound", "Via", "kind_of"]
 
 Via = Literal["tftp", "http"]
 
@@ -39,6 +40,8 @@ LOOK_AGAIN = 2.0
 
 # What firmware runs; other files (menus, kernels of other systems) are logged, and kept out of the timelines.
 _PROGRAM_SUFFIXES = (".efi", ".kpxe", ".kkpxe", ".pxe", ".0")
+
+_KINDS = {scripts.FIRST_SCRIPT: "script", scripts.KERNEL: "kernel", scripts.INITRAMFS: "initramfs"}
 
 
 class FileContent(Struct, frozen=True):
@@ -75,6 +78,7 @@ class Names:
         toward: Callable[[str], str],
         clock: Callable[[], float] = time.time,
         has_image: Callable[[str], bool] = lambda _id: True,
+        metrics: Metrics | None = None,
     ) -> None:
         """`toward`: the address of ours that an address reaches (`Interfaces.toward`). `has_image`: whether there is an
         image of this id (`Library.has`), asked in a thread, since the library may be at work."""
@@ -84,6 +88,7 @@ class Names:
         self._toward = toward
         self._clock = clock
         self._has_image = has_image
+        self._metrics = metrics or Metrics()
         self._log = structlog.get_logger("pxed.names")
 
     def configure(self, config: Config) -> None:
@@ -103,11 +108,16 @@ class Names:
         """
         text = os.fsdecode(name).lstrip("/")
         if text.startswith(scripts.CHECK_PREFIX):
+            if not probe:
+                self._metrics.requested(via, "check")
             return await self._check(text, via, peer, local or self._toward(peer), probe)
         path = clean_name(unquote_to_bytes(text) if via == "http" else os.fsencode(text))
         if path is None:
             self._log.info("name refused", name=text[:200], peer=peer, via=via)
+            self._metrics.requested(via, "refused")
             return NotFound("the name leads out of what is served")
+        if not probe:
+            self._metrics.requested(via, kind_of(path), self._peers.told(peer))
         if path == scripts.FIRST_SCRIPT:
             return BytesContent(scripts.first_script(self._base(via, local or self._toward(peer))))
         if path.startswith(_ENVIRONMENT):
@@ -151,6 +161,7 @@ class Names:
         """
         text = os.fsdecode(name).lstrip("/")
         path = clean_name(unquote_to_bytes(text) if via == "http" else os.fsencode(text)) or ""
+        self._metrics.delivered(via, kind_of(path), seconds)
         how = f"over {via.upper()} ({_bytes_text(size)} in {seconds:.1f} s)"
         if path == scripts.KERNEL:
             self._note(peer, "environment", f"kernel fetched {how}")
@@ -158,9 +169,8 @@ class Names:
             self._note(peer, "environment", f"initramfs fetched completely {how}")
         elif path == scripts.FIRST_SCRIPT:  # the boot program of a machine whose ROM is iPXE
             self._note(peer, "boot-program", f"boot script fetched {how}")
-        elif not path.startswith(_PREFIX) and path.lower().endswith(_PROGRAM_SUFFIXES):
+        elif kind_of(path) == "boot-program":
             self._note(peer, "boot-program", f"{path} fetched {how}")
-        self._log.info("delivered", name=text[:200], via=via, peer=peer, bytes=size, seconds=round(seconds, 3))
 
     # -- the check -------------------------------------------------------------------------------------------------
 
@@ -250,6 +260,15 @@ class Names:
         """A timeline line for the machine behind an address, if it can be told which that is."""
         if mac := self._peers.mac(peer):
             self._transactions.note(Event(self._clock(), mac, kind, text))
+
+
+def kind_of(path: str) -> str:
+    """What kind of thing a clean name is: one of a few words, for metrics."""
+    if path in _KINDS:
+        return _KINDS[path]
+    if path.startswith(_PREFIX):
+        return "check" if path.startswith(scripts.CHECK_PREFIX) else "refused"
+    return "boot-program" if path.lower().endswith(_PROGRAM_SUFFIXES) else "file"
 
 
 def clean_name(name: bytes) -> str | None:

@@ -30,6 +30,10 @@ class Peers:
         if len(self._macs) > _CAPACITY:
             self._macs.popitem(last=False)
 
+    def told(self, address: str) -> str:
+        """The MAC that somebody claimed for an address, '' when nobody did. Costs nothing."""
+        return self._macs.get(address, "")
+
     def mac(self, address: str) -> str:
         """The MAC behind an address, '' when unknown."""
         return neighbour_mac(address) or self._macs.get(address, "")

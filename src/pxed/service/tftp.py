@@ -8,7 +8,7 @@ import asyncio
 import os
 import secrets
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Literal, Protocol
 
@@ -19,6 +19,7 @@ from pxed._ext.engine import Engine
 from pxed._ext.tftp_events import Finished, Listing, Progress, Request
 from pxed.net.holders import bind_error
 from pxed.service.blobs import BlobCache
+from pxed.service.metrics import Metrics
 from pxed.service.names import BytesContent, Content, NotFound
 
 __all__ = ["TftpService"]
@@ -48,11 +49,22 @@ class TftpService:
     datagrams of one transfer reach the same engine.
     """
 
-    def __init__(self, addresses: Sequence[str], port: int, names: Names, *, threads: int = 1) -> None:
-        """`port` 0 takes any free port per address (tests); `bound` tells which."""
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        port: int,
+        names: Names,
+        *,
+        threads: int = 1,
+        metrics: Metrics | None = None,
+        mac_of: Callable[[str], str] = lambda _address: "",
+    ) -> None:
+        """`port` 0 takes any free port per address (tests); `bound` tells which. `mac_of`: whose address it is."""
         self._addresses = tuple(addresses)
         self._port = port
         self._names = names
+        self._metrics = metrics or Metrics()
+        self._mac_of = mac_of
         self._engines = [Engine(secrets.randbits(64)) for _ in range(threads)]
         self._blobs = BlobCache()
         # What each unfinished request was answered with, so that others find it for as long as it is being sent.
@@ -174,23 +186,40 @@ class TftpService:
 
     def _note_end(self, end: Finished) -> None:
         """One line per transfer; a whole file is reported to the names."""
-        peer, port = end.peer
-        log = self._log.info if end.outcome in _QUIET_OUTCOMES else self._log.warning
-        log(
-            "tftp transfer",
-            name=end.name,
-            peer=peer,
-            port=port,
-            outcome=end.outcome,
-            bytes=end.bytes,
-            seconds=round(end.seconds, 3),
-            rate=round(end.bytes / end.seconds) if end.seconds else 0,
-            blksize=end.blksize,
-            windowsize=end.windowsize,
-            **({"burst": end.burst} if end.burst < end.windowsize else {}),
-            blocks=end.blocks,
-            retransmits=end.retransmits,
-            **({"error": end.error} if end.error else {}),
-        )
+        peer = end.peer[0]
+        mac = self._mac_of(peer)
+        quiet = end.outcome in _QUIET_OUTCOMES
+        if end.answered is not None:
+            self._metrics.phases.acknowledged(end.answered)
+        if not quiet:
+            self._metrics.failed(mac or peer, f"{end.name} over TFTP: {end.outcome} {end.error}".rstrip())
+        _tell(self._log.info if quiet else self._log.warning, end, mac)
         if end.outcome == "ok":
             self._names.delivered(end.name, via="tftp", peer=peer, size=end.bytes, seconds=end.seconds)
+
+
+def _tell(log: Callable[..., None], end: Finished, mac: str) -> None:
+    """A transfer with its figures."""
+    more: dict[str, object] = {"mac": mac} if mac else {}
+    if end.burst < end.windowsize:
+        more["burst"] = end.burst
+    if end.answered is not None:
+        more["first_ack"] = round(end.answered, 4)
+    if end.error:
+        more["error"] = end.error
+    log(
+        "tftp transfer",
+        name=end.name,
+        peer=end.peer[0],
+        port=end.peer[1],
+        outcome=end.outcome,
+        bytes=end.bytes,
+        size=end.size,
+        seconds=round(end.seconds, 3),
+        rate=round(end.bytes / end.seconds) if end.seconds else 0,
+        blksize=end.blksize,
+        windowsize=end.windowsize,
+        blocks=end.blocks,
+        retransmits=end.retransmits,
+        **more,
+    )

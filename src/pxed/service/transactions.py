@@ -239,6 +239,10 @@ class Transactions:
         """Everything that happens from now on: an async iterator of Event and Job; close it, or use it in `with`."""
         return self._ledger.hub.subscribe()
 
+    def observe(self, observer: Callable[[Event | Job], None]) -> None:
+        """Call `observer` at once with every event, repetitions included, and every job's new state. It is quick."""
+        self._ledger.observers.append(observer)
+
     # -- what an operator does ------------------------------------------------------------------------------------
 
     async def add_machine(

@@ -1,0 +1,135 @@
+"""The services' own counters as Prometheus metric families.
+
+Services count in plain dicts (`statistics`), the TFTP engine in C. Nothing is counted twice: a scrape reads those and
+gives each figure its name here. A figure that has no row yet is shown under its own name, as untyped.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal, NamedTuple
+
+from prometheus_client import Metric
+from prometheus_client.registry import Collector
+
+__all__ = ["Figures", "families"]
+
+Figures = Mapping[str, int]
+"""A service's statistics: a name, or 'GROUP.NAME' or 'GROUP:NAME' for one of several reasons, to a figure."""
+
+
+class _Family(NamedTuple):
+    kind: Literal["counter", "gauge"]
+    help: str
+
+
+_FAMILIES = {
+    "pxed_transfers": _Family("counter", "Transfers that have ended, by protocol and outcome."),
+    "pxed_sent_bytes": _Family("counter", "Bytes of files that were sent, repeats included."),
+    "pxed_tftp_requests": _Family("counter", "TFTP read requests that began a transfer."),
+    "pxed_tftp_transfers_running": _Family("gauge", "TFTP transfers in the engines' tables."),
+    "pxed_tftp_transfers_asked": _Family("gauge", "TFTP requests that wait for their file to be found and read."),
+    "pxed_tftp_transfers_queued": _Family("gauge", "TFTP transfers that wait for their turn because others run."),
+    "pxed_tftp_received_datagrams": _Family("counter", "Datagrams that arrived on the TFTP ports."),
+    "pxed_tftp_sent_datagrams": _Family("counter", "Datagrams sent from the TFTP ports."),
+    "pxed_tftp_retransmitted_datagrams": _Family("counter", "TFTP datagrams that were sent again."),
+    "pxed_tftp_go_backs": _Family(
+        "counter", "TFTP windows that were begun again after an acknowledgement told of loss."
+    ),
+    "pxed_tftp_timeouts": _Family("counter", "TFTP packets and windows that were sent again after silence."),
+    "pxed_tftp_bursts_shrunk": _Family("counter", "TFTP windows cut into smaller bursts for a client that lost some."),
+    "pxed_tftp_block_sizes_lowered": _Family("counter", "TFTP clients that full-size blocks did not reach."),
+    "pxed_tftp_writes_refused": _Family("counter", "TFTP write requests, which are always refused."),
+    "pxed_tftp_dropped_datagrams": _Family("counter", "Datagrams on the TFTP ports that got no answer, by reason."),
+    "pxed_tftp_stuck_datagrams": _Family("counter", "TFTP datagrams given up because the network took none."),
+    "pxed_tftp_socket_errors": _Family("counter", "Errors of the TFTP sockets."),
+    "pxed_cache_files": _Family("gauge", "Files held in memory for TFTP."),
+    "pxed_cache_bytes": _Family("gauge", "Bytes of the files held in memory for TFTP."),
+    "pxed_cache_loading": _Family("gauge", "Files being read into memory for TFTP."),
+    "pxed_http_connections": _Family("counter", "Boot HTTP connections that were accepted."),
+    "pxed_http_connections_open": _Family("gauge", "Boot HTTP connections that are open."),
+    "pxed_http_requests": _Family("counter", "Boot HTTP requests."),
+    "pxed_http_refused": _Family("counter", "Boot HTTP connections that were refused or given up, by reason."),
+    "pxed_dhcp_received_datagrams": _Family("counter", "Datagrams that arrived on ports 67 and 4011."),
+    "pxed_dhcp_sent_datagrams": _Family("counter", "Datagrams sent from ports 67 and 4011."),
+    "pxed_dhcp_replies": _Family("counter", "DHCP requests that were answered."),
+    "pxed_dhcp_dropped_datagrams": _Family("counter", "DHCP messages that got no answer, by reason."),
+    "pxed_dhcp_send_errors": _Family("counter", "DHCP replies that the kernel refused."),
+}
+
+# A service's figure: its family and labels; "*" stands for what follows the group's name.
+_Row = tuple[str, dict[str, str]]
+_ROWS: dict[str, dict[str, _Row]] = {
+    "tftp": {
+        "outcome.*": ("pxed_transfers", {"protocol": "tftp", "outcome": "*"}),
+        "drop.*": ("pxed_tftp_dropped_datagrams", {"reason": "*"}),
+        "bytes": ("pxed_sent_bytes", {"protocol": "tftp"}),
+        "requests": ("pxed_tftp_requests", {}),
+        "running": ("pxed_tftp_transfers_running", {}),
+        "asked": ("pxed_tftp_transfers_asked", {}),
+        "queued": ("pxed_tftp_transfers_queued", {}),
+        "received": ("pxed_tftp_received_datagrams", {}),
+        "datagrams": ("pxed_tftp_sent_datagrams", {}),
+        "retransmits": ("pxed_tftp_retransmitted_datagrams", {}),
+        "go_backs": ("pxed_tftp_go_backs", {}),
+        "timeouts": ("pxed_tftp_timeouts", {}),
+        "bursts_shrunk": ("pxed_tftp_bursts_shrunk", {}),
+        "blksize_lowered": ("pxed_tftp_block_sizes_lowered", {}),
+        "writes_refused": ("pxed_tftp_writes_refused", {}),
+        "stuck": ("pxed_tftp_stuck_datagrams", {}),
+        "send_errors": ("pxed_tftp_socket_errors", {"direction": "send"}),
+        "receive_errors": ("pxed_tftp_socket_errors", {"direction": "receive"}),
+        "cached": ("pxed_cache_files", {}),
+        "cached_bytes": ("pxed_cache_bytes", {}),
+        "loading": ("pxed_cache_loading", {}),
+    },
+    "http": {
+        "outcome.*": ("pxed_transfers", {"protocol": "http", "outcome": "*"}),
+        "bytes": ("pxed_sent_bytes", {"protocol": "http"}),
+        "connections": ("pxed_http_connections", {}),
+        "open": ("pxed_http_connections_open", {}),
+        "requests": ("pxed_http_requests", {}),
+        "*": ("pxed_http_refused", {"reason": "*"}),
+    },
+    "dhcp": {
+        "in": ("pxed_dhcp_received_datagrams", {}),
+        "out": ("pxed_dhcp_sent_datagrams", {}),
+        "replies": ("pxed_dhcp_replies", {}),
+        "send_errors": ("pxed_dhcp_send_errors", {}),
+        "drop:*": ("pxed_dhcp_dropped_datagrams", {"reason": "*"}),
+        "*": ("pxed_dhcp_dropped_datagrams", {"reason": "*"}),
+    },
+}
+
+
+class Figured(Collector):
+    """Collects `figures`, a function per service, at each scrape."""
+
+    def __init__(self, figures: Mapping[str, Callable[[], Figures]]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by the registry."""
+        yield from families({service: read() for service, read in self._figures.items()})
+
+
+def families(statistics: Mapping[str, Figures]) -> list[Metric]:
+    """Metric families of all services' figures together."""
+    made: dict[str, Metric] = {}
+    for service, figures in statistics.items():
+        for name, value in figures.items():
+            family, labels = _place(service, name)
+            kind, text = _FAMILIES.get(family, ("unknown", f"The figure {name!r} of {service}."))
+            metric = made.setdefault(family, Metric(family, text, kind))
+            metric.add_sample(f"{family}_total" if kind == "counter" else family, labels, value)
+    return list(made.values())
+
+
+def _place(service: str, name: str) -> _Row:
+    """The family and the labels of a service's figure."""
+    rows = _ROWS.get(service, {})
+    group, separator, rest = re.fullmatch(r"([^.:]*)([.:]?)(.*)", name, re.DOTALL).groups()  # type: ignore[union-attr]
+    row = rows.get(name) or (rows.get(f"{group}{separator}*") if separator else rows.get("*"))
+    if row is None:
+        return "pxed_" + re.sub(r"[^a-zA-Z0-9]+", "_", f"{service}_{name}"), {}
+    family, labels = row
+    return family, {label: value.replace("*", rest if separator else name) for label, value in labels.items()}
