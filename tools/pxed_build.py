@@ -2,6 +2,7 @@
 
 Environment: PXED_DEBUG=1 (-O0, asserts, bounds checks), PXED_TRACE=1 (also line
 tracing, for coverage), PXED_SANITIZE=1 (address and undefined-behaviour sanitizers),
+PXED_FUZZ=1 (the same, and clang's marks of where a fuzzer has been; with CC=clang),
 PXED_WERROR=1 (warnings are errors).
 """
 
@@ -25,9 +26,9 @@ class build_ext(_build_ext):
     def finalize_options(self) -> None:
         from Cython.Build import cythonize  # late: metadata hooks do not need Cython
 
-        trace, sanitize = _on("TRACE"), _on("SANITIZE")
-        debug = trace or sanitize or _on("DEBUG")
-        cflags = ["-O0", "-g3", "-UNDEBUG"] if debug else ["-O2", "-g0"]
+        trace, sanitize, fuzz = _on("TRACE"), _on("SANITIZE"), _on("FUZZ")
+        debug = trace or sanitize or fuzz or _on("DEBUG")
+        cflags = ["-O1" if fuzz else "-O0", "-g3", "-UNDEBUG"] if debug else ["-O2", "-g0"]
         cflags += [
             "-std=gnu11",
             "-Wall",
@@ -38,7 +39,13 @@ class build_ext(_build_ext):
         ]
         if _on("WERROR"):  # where we work; a user's newer compiler may warn of what ours does not
             cflags.append("-Werror")
-        ldflags = ["-fsanitize=address,undefined"] if sanitize else []
+        ldflags = ["-fsanitize=address,undefined"] if sanitize or fuzz else []
+        if fuzz:  # clang calls nothing added to a null pointer a mistake; Cython's tables of strings do that
+            ldflags += [
+                "-fsanitize=fuzzer-no-link",
+                "-fno-sanitize=pointer-overflow",
+                "-fno-sanitize-recover=undefined",
+            ]
         macros = [("PXED_DEBUG", "1")] if debug else []
         if trace:  # coverage's C tracer needs the classic trace hooks on 3.13 and later
             macros += [("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]

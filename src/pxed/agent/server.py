@@ -20,6 +20,9 @@ __all__ = ["Connection", "Patience", "Refused", "Unreachable"]
 TIMEOUT = 20.0  # seconds without a byte: longer than a server needs to start, shorter than its patience with us
 MAX_JSON = 1 << 20
 
+# What msgspec raises at bytes that are no JSON, or not the JSON that was asked for.
+_NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
 T = TypeVar("T")
 
 
@@ -84,13 +87,16 @@ class Connection:
         try:
             while done < len(into) and (got := response.readinto(into[done:])):
                 done += got
+            longer = done == len(into) and response.read(1)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise Unreachable(f"The connection broke: {error}") from error
         if done != len(into):
             self.close()
             raise Unreachable(f"The answer ended after {done} of {len(into)} bytes.")
-        response.read()
+        if longer:
+            self.close()
+            raise Unreachable("The server answered with more than was asked for.")
 
     def _post(self, name: str, body: msgspec.Struct, answer: type[T]) -> T:
         headers = {"Content-Type": "application/json"}
@@ -98,7 +104,7 @@ class Connection:
         data = self._body(response, 200)
         try:
             return msgspec.json.decode(data, type=answer)
-        except msgspec.MsgspecError as error:
+        except _NOT_JSON as error:
             raise Unreachable(f"The server's answer makes no sense: {error}") from error
 
     def _request(
@@ -126,7 +132,7 @@ class Connection:
         self.close()
         try:
             reason = str(msgspec.json.decode(data, type=dict[str, object]).get("error", ""))
-        except msgspec.MsgspecError:
+        except _NOT_JSON:
             reason = ""
         reason = reason or f"{response.status} {response.reason}"
         if response.status >= 500 or response.status in (408, 429) or response.status < 400:

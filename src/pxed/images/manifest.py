@@ -86,7 +86,7 @@ class Manifest(Struct, frozen=True):
             raise ManifestError(f"the manifest is not that of image {image}: its root is {image_id(data)}")
         try:
             manifest = _decoder.decode(data)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ManifestError(f"not a manifest: {error}") from None
         manifest._check()
         if manifest.encode() != data:

@@ -110,7 +110,7 @@ def plain_text(value: str, limit: int) -> str:
     value = value[: limit * 4]
     if not value.isprintable():
         value = "".join(one if one.isprintable() else " " for one in value)
-    return value.strip()[:limit]
+    return value.strip()[:limit].rstrip()
 
 
 def mac_text(value: str | bytes) -> str:
