@@ -48,8 +48,8 @@ cdef class VirtualTftp:
         cdef uint64_t deadline = self.sender.next_timer()
         return None if deadline == UINT64_MAX else deadline / 1e9
 
-    def drain(self, double now) -> list:
-        """Every datagram that is ready, as (peer, bytes), in order."""
+    def drain(self, double now, int batches=0) -> list:
+        """Every datagram that is ready, as (peer, bytes), in order; with `batches` at most so many of an engine's."""
         cdef pxed_batch *batch = <pxed_batch *>malloc(sizeof(pxed_batch))
         cdef bint more = True
         cdef unsigned int i
@@ -58,7 +58,8 @@ cdef class VirtualTftp:
         datagrams = []
         while more:
             pxed_batch_clear(batch)
-            more = self.sender.fill(batch, _now(now))
+            more = self.sender.fill(batch, _now(now)) and batches != 1
+            batches -= batches > 0
             for i in range(batch.count):
                 datagrams += _datagrams(batch, i)
         free(batch)

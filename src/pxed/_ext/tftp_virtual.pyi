@@ -21,8 +21,8 @@ class VirtualTftp:
     def next_timer(self) -> float | None:
         """When to call `on_timer` next; None when nothing waits."""
 
-    def drain(self, now: float) -> list[tuple[tuple[str, int], bytes]]:
-        """Every datagram that is ready, as (peer, bytes), in order."""
+    def drain(self, now: float, batches: int = 0) -> list[tuple[tuple[str, int], bytes]]:
+        """Every datagram that is ready, as (peer, bytes), in order; with `batches` at most so many of an engine's."""
 
     def events(self) -> list[Request | Finished | Listing]:
         """The records since the last call."""
