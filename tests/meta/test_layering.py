@@ -25,7 +25,10 @@ RANK = {name: len(LAYERS) - line for line, names in enumerate(LAYERS) for name i
 # The agent runs in the imaging environment, which carries only these.
 AGENT_MAY_IMPORT = {"agent", "wire", "images", "types", "errors", "_ext"}
 SANS_IO = {"wire", "boot", "work"}
-SANS_IO_COMPILED = {"dhcp", "tftp", "tftp_sender", "tftp_figures", "sender", "timers", "buf"}
+SANS_IO_COMPILED = {
+    "dhcp", "tftp", "tftp_sender", "tftp_admission", "tftp_control", "tftp_figures", "tftp_table", "lines", "pacer",
+    "sender", "timers", "buf",
+}  # fmt: skip
 BANNED = {
     "asyncio", "uvloop", "socket", "time", "datetime", "select", "threading", "random", "secrets", "os", "pathlib",
     "io", "subprocess", "tempfile", "shutil", "logging", "structlog", "http", "urllib.request",

@@ -107,7 +107,7 @@ def test_end_without_an_answer() -> None:
 
 
 def test_every_state_has_a_name() -> None:
-    text = (Path(__file__).parents[2] / "ext/pxed/_ext/tftp_sender.pxd").read_text()
+    text = (Path(__file__).parents[2] / "ext/pxed/_ext/tftp_table.pxd").read_text()
     enumeration = text.partition("cdef enum State:\n")[2].partition("\n\n")[0]
     states = [line.split()[0] for line in enumeration.splitlines() if line.strip().startswith("STATE_")]
     assert [f"STATE_{name.upper().replace('-', '_')}" for name in STATE_NAMES] == states

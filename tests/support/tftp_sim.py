@@ -267,9 +267,15 @@ class Simulation:
     """One server, its files, any number of clients; faults apply in both directions."""
 
     def __init__(
-        self, files: dict[str, bytes], *, up: Iterable[Fault] = (), down: Iterable[Fault] = (), delay: float = 0.0002
+        self,
+        files: dict[str, bytes],
+        *,
+        up: Iterable[Fault] = (),
+        down: Iterable[Fault] = (),
+        delay: float = 0.0002,
+        server: VirtualTftp | None = None,
     ) -> None:
-        self.server = VirtualTftp(seed=1)
+        self.server = server or VirtualTftp(seed=1)
         self.now = 0.0
         self.log: list[str] = []
         self.requests: list[Request] = []
@@ -279,13 +285,19 @@ class Simulation:
         self._up, self._down, self._delay = tuple(up), tuple(down), delay
         self._clients: dict[tuple[str, int], Client] = {}
         self._queue: list[tuple[float, int, tuple[str, int], bytes, bool]] = []
+        self._clocks: list[tuple[float, int, Client]] = []  # deadlines, outdated ones among them
         self._order = itertools.count()
 
     def add(self, client: Client) -> Client:
         """A client begins now."""
         self._clients[client.peer] = client
-        self.to_server(client.peer, client.start(self.now))
+        self._heard(client, client.start(self.now))
         return client
+
+    def _heard(self, client: Client, datagrams: list[bytes]) -> None:
+        self.to_server(client.peer, datagrams)
+        if client.deadline is not None:
+            heapq.heappush(self._clocks, (client.deadline, next(self._order), client))
 
     def to_server(self, peer: tuple[str, int], datagrams: Iterable[bytes]) -> None:
         """Datagrams set off for the server."""
@@ -317,17 +329,18 @@ class Simulation:
                 if toward_server:
                     self.server.receive(datagram, peer, self.now)
                 elif peer in self._clients:
-                    self.to_server(peer, self._clients[peer].receive(datagram, self.now))
-            for client in self._clients.values():
-                if client.deadline is not None and client.deadline <= self.now:
-                    self.to_server(client.peer, client.on_timer(self.now))
+                    self._heard(self._clients[peer], self._clients[peer].receive(datagram, self.now))
+            while self._clocks and self._clocks[0][0] <= self.now:
+                at, _, client = heapq.heappop(self._clocks)
+                if client.deadline == at:
+                    self._heard(client, client.on_timer(self.now))
             self.server.on_timer(self.now)
 
     def _next_time(self) -> float | None:
-        times = [client.deadline for client in self._clients.values()]
-        times.append(self.server.next_timer())
-        if self._queue:
-            times.append(self._queue[0][0])
+        while self._clocks and self._clocks[0][2].deadline != self._clocks[0][0]:
+            heapq.heappop(self._clocks)
+        times = [self.server.next_timer()]
+        times += [heap[0][0] for heap in (self._queue, self._clocks) if heap]
         return min((at for at in times if at is not None), default=None)
 
     def _serve(self) -> None:

@@ -24,6 +24,7 @@ from pxed._ext.linux_net cimport (
     pxed_inbox_init,
     pxed_inbox_truncated,
 )
+from pxed._ext.pacer cimport Pacer
 from pxed._ext.sender cimport COMMAND_LIST, COMMAND_REFUSE, COMMAND_SEND, Command, Event, free_command, new_command
 from pxed._ext.tftp_events cimport Ledger
 from pxed._ext.tftp_sender cimport TftpSender
@@ -70,7 +71,10 @@ cdef uint64_t STUCK = 20_000_000
 @cython.final
 @cython.no_gc_clear
 cdef class Engine:
-    """One native thread that serves TFTP. `seed` keys its hash table: random in production.
+    """One native thread that serves TFTP. `seed` keys its hash tables: random in production.
+
+    `limit` bounds the transfers at one time, `places` those that are served at full speed (0: all of them), and `pacer`
+    what they send together; it may be other engines' too.
 
     Life: `bind`, `start`, then `drain` whenever `event_fd` is readable and `send` or `refuse` for each Request, `stop`.
     All methods belong to one thread of the control plane. It cannot be started again.
@@ -79,6 +83,7 @@ cdef class Engine:
     cdef TftpSender sender
     cdef Ledger ledger
     cdef list sockets
+    cdef list pacers                # kept alive for the sender
     cdef UdpSocket udp[SOCKETS]
     cdef unsigned int socket_count
     cdef pxed_inbox *inbox
@@ -98,10 +103,13 @@ cdef class Engine:
     cdef uint64_t too_long
     cdef uint64_t stuck
 
-    def __cinit__(self, uint64_t seed=0, size_t limit=20_000):
+    def __cinit__(self, uint64_t seed=0, size_t limit=20_000, size_t places=0, Pacer pacer=None):
         self.wake_fd = self.event_fd = -1
         pthread_mutex_init(&self.lock, NULL)
-        self.sender = TftpSender(seed, limit)
+        self.sender = TftpSender(seed, limit, places)
+        self.pacers = [pacer]
+        if pacer is not None:
+            self.sender.lines.whole = &pacer.c
         self.ledger = Ledger()
         self.sockets = []
         self.inbox = <pxed_inbox *>PyMem_RawCalloc(1, sizeof(pxed_inbox))
@@ -125,8 +133,21 @@ cdef class Engine:
         self.ledger.take(self.first_event)
         pthread_mutex_destroy(&self.lock)
 
-    def bind(self, addresses, *, join: bool = False) -> list:
+    @property
+    def places(self) -> int:
+        """Transfers that are served at full speed at one time. May be set while it runs."""
+        return self.sender.admission.places
+
+    @places.setter
+    def places(self, size_t places):
+        if places == 0:
+            raise ValueError("there must be a place at least")
+        self.sender.admission.places = places
+
+    def bind(self, addresses, *, join: bool = False, Pacer pacer=None) -> list:
         """Open a socket per (address, port), port 0 for any; returns them as bound. Before `start`.
+
+        `pacer` limits what is sent there; the same for all addresses of one interface.
 
         With `join` the ports are those that another engine of this process has bound; the two share the clients.
 
@@ -150,8 +171,11 @@ cdef class Engine:
         for sock in opened:
             self.udp[self.socket_count].fd = sock.fileno()
             self.udp[self.socket_count].bound = pxed_bound_address(sock.fileno(), self.udp[self.socket_count].local)
+            if pacer is not None:
+                self.sender.lines.pace(self.socket_count, &pacer.c)
             self.socket_count += 1
         self.sockets += opened
+        self.pacers.append(pacer)
         return [sock.getsockname()[:2] for sock in opened]
 
     def start(self) -> None:

@@ -14,7 +14,6 @@ from pxed._ext.tftp_figures cimport Running
 cimport cython
 
 
-
 cdef str address_text(const pxed_path *path, int which):
     """The remote (0) or our own (1) address of a path; "" when it is unspecified."""
     cdef char text[INET6_ADDRSTRLEN]

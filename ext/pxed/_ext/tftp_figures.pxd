@@ -3,7 +3,8 @@
 from libc.stdint cimport uint8_t, uint16_t, uint64_t
 
 from pxed._ext.sender cimport Event
-from pxed._ext.tftp_sender cimport Counters, Transfer
+from pxed._ext.tftp_sender cimport Counters
+from pxed._ext.tftp_table cimport Transfer
 
 cdef enum:
     # One listing tells of this many transfers and looks at this many places of the table: some 20 us and 25 KB.
@@ -22,7 +23,7 @@ cdef struct Running:
     uint16_t blksize
     uint16_t windowsize
     uint16_t burst
-    uint8_t state                # enumeration State of tftp_sender.pxd
+    uint8_t state                # enumeration State of tftp_table.pxd
 
 
 # The transfers in the slots from `after` on, at most LISTED. Returns how many; `after`: where to go on, 0 at the end.

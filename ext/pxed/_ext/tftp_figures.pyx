@@ -1,13 +1,14 @@
 """What a TftpSender tells about itself: its counters, and what runs. No I/O."""
 
-# In the order of the enumerations in tftp_sender.pxd.
-STATE_NAMES = ("asked", "options", "sending", "ended")
+# In the order of the enumerations in tftp_table.pxd and tftp_sender.pxd.
+STATE_NAMES = ("asked", "queued", "options", "sending", "ended")
 OUTCOME_NAMES = (
     "ok", "probe", "closed", "client-error", "timeout", "no-answer", "refused", "superseded", "abandoned",
     "evicted",
 )
 DROP_NAMES = (
     "malformed", "opcode", "unknown-peer", "stale-ack", "merged", "busy", "no-memory", "control-full",
+    "stranger",
 )
 
 

@@ -3,19 +3,15 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from pxed._ext.blob cimport pxed_blob
-from pxed._ext.file_window cimport pxed_window
+from pxed._ext.lines cimport Lines
 from pxed._ext.linux_net cimport pxed_batch, pxed_path
 from pxed._ext.ring cimport Link
 from pxed._ext.sender cimport Command, Sender
-from pxed._ext.tftp cimport ERROR_TEXT_LIMIT
-from pxed._ext.tftp_flow cimport BlockSizes, Burst, Rto
-from pxed._ext.timers cimport Timer, Wheel
-
-cdef enum State:
-    STATE_ASKED         # the control plane has not answered yet
-    STATE_OPTIONS       # OACK is (to be) sent, ACK 0 awaited
-    STATE_SENDING       # DATA
-    STATE_ENDED         # waits for the next fill to be freed; names: tftp_figures.pyx
+from pxed._ext.tftp_admission cimport Admission
+from pxed._ext.tftp_control cimport Control
+from pxed._ext.tftp_flow cimport BlockSizes
+from pxed._ext.tftp_table cimport Table, Transfer
+from pxed._ext.timers cimport Wheel
 
 cdef enum Outcome:
     OUTCOME_OK            # the last block was acknowledged, or only the last window's acknowledgement is missing
@@ -39,55 +35,9 @@ cdef enum DropReason:
     DROP_BUSY            # too many requests wait for the control plane, or too many transfers run
     DROP_NO_MEMORY
     DROP_CONTROL_FULL    # an ERROR that could not be queued
+    DROP_STRANGER        # a request from an address that has left very many answers unanswered
     DROPS
 
-
-cdef struct Transfer:
-    pxed_path path
-    uint64_t id
-    uint64_t request_hash
-    Transfer *chain              # of its bucket
-    Link ready
-    Link unheard
-    Timer timer
-    pxed_blob *blob
-    uint64_t blocks              # the last one is short, maybe empty
-    uint64_t acked               # all blocks up to this one
-    uint64_t next                # block to send next
-    uint64_t high                # one more than the highest block ever sent
-    uint64_t recover             # `high` when we last went back
-    uint64_t retransmits
-    uint64_t timed               # block whose round trip is being measured, 0 = none
-    uint64_t timed_at
-    uint64_t started             # ns; the request
-    uint64_t answered            # ns from there to the first acknowledgement
-    uint64_t progress_at         # the last new acknowledgement
-    uint64_t gone_back_at
-    uint64_t deadline            # when waiting for an ACK ends; the timer may be armed for earlier
-    Rto rto
-    Burst burst                  # of a window
-    pxed_window window           # of a file that has no copy in memory
-    uint32_t options             # asked for and acceptable (tftp.pxd: Option)
-    uint32_t tries               # times the packet or window in flight was sent since the last progress
-    uint16_t blksize
-    uint16_t windowsize
-    uint16_t client_timeout      # s
-    uint8_t state
-    bint queued
-    bint listening               # nothing more is sent before it answers
-    bint heard                   # it acknowledged anything
-    bint gone_back               # since the last progress
-    bint pausing                 # between two bursts of a window
-    bint lowered                 # its block size is held to be too large
-
-
-cdef struct ControlPacket:
-    pxed_path path
-    uint16_t size
-    uint8_t data[ERROR_TEXT_LIMIT + 5]
-
-cdef enum:
-    CONTROL_LIMIT = 256          # ERRORs that wait for the next batch; more at once are a flood
 
 cdef struct Counters:
     uint64_t requests
@@ -106,32 +56,24 @@ cdef struct Counters:
 cdef class TftpSender(Sender):
     cdef Wheel wheel
     cdef BlockSizes sizes
-    cdef Transfer **buckets
-    cdef size_t bucket_mask
-    cdef Transfer **slots        # by the low bits of the id
-    cdef uint32_t *free_slots
-    cdef size_t slot_count
-    cdef size_t free_count
-    cdef size_t running          # transfers in the table
-    cdef size_t asked            # of these, waiting for the control plane
+    cdef Table table
+    cdef Admission admission
+    cdef Lines lines             # those with something to send
+    cdef size_t asked            # transfers that wait for the control plane
     cdef size_t limit
-    cdef uint64_t serial
-    cdef uint64_t seed
-    cdef Link ready              # ring of those with something to send
     cdef Link unheard            # ring of those that were sent something and have acknowledged nothing, oldest first
     cdef Transfer *ended
     cdef uint64_t batches        # filled
     cdef bint full               # nothing more may go into this batch
-    cdef ControlPacket control[CONTROL_LIMIT]
-    cdef size_t control_first
-    cdef size_t control_count
+    cdef Control control
     cdef Counters counters
 
-    # the table
-    cdef Transfer *_find(self, const pxed_path *path) noexcept nogil
-    cdef Transfer *_by_id(self, uint64_t id) noexcept nogil
-    cdef bint _grow(self) noexcept nogil
+    # beginnings and ends
     cdef Transfer *_new(self, const pxed_path *path, uint64_t now) noexcept nogil
+    cdef bint _make_room(self, uint64_t now) noexcept nogil
+    cdef void _begin(self, Transfer *t, uint64_t now) noexcept nogil
+    cdef void _is_no_stranger(self, Transfer *t) noexcept nogil
+    cdef void _admit(self, uint64_t now) noexcept nogil
     cdef void _finish(self, Transfer *t, Outcome outcome, uint32_t error, const uint8_t *text, size_t size,
                       uint64_t now) noexcept nogil
     cdef void _reap(self) noexcept nogil
@@ -149,7 +91,8 @@ cdef class TftpSender(Sender):
     cdef void _on_heard(self, Transfer *t, uint64_t now) noexcept nogil
     # what goes out
     cdef void _enqueue(self, Transfer *t) noexcept nogil
-    cdef void _dequeue(self, Transfer *t) noexcept nogil
+    cdef void _go_on(self, Transfer *t, uint64_t now) noexcept nogil
+    cdef void _fill_options(self, Transfer *t, pxed_batch *batch, uint64_t now) noexcept nogil
     cdef void _wait(self, Transfer *t, uint64_t deadline) noexcept nogil
     cdef void _go_back(self, Transfer *t) noexcept nogil
     cdef void _send_error(self, const pxed_path *path, uint32_t code, const uint8_t *text, size_t size) noexcept nogil

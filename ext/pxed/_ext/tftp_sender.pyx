@@ -11,7 +11,10 @@ Rules (RFC 1350, 1123 section 4.2.3.1, 2347-2349, 7440):
   back, since they answer our own duplicates.
 - The retransmit timeout, the bursts of a window and the largest block follow what the client shows: tftp_flow.pyx.
 - Nobody who has not answered gets more than UNANSWERED_SENDS datagrams per request, and the oldest of them makes room
-  in a full table: a flood of requests does not shut out those who answer.
+  in a full table: a flood of requests does not shut out those who answer. An address at which MANY_STRANGERS of them
+  are gets one datagram per request, one with TOO_MANY_STRANGERS nothing: it is perhaps somebody else's.
+- More clients than can be served well at a time wait for their first answer, as long as they may: tftp_admission.pyx.
+- Turns go round, and no faster than the pacers allow: lines.pyx.
 - Who falls silent after the last window was sent has the file, if it acknowledged any DATA at all.
 - ACKs and ERRORs of no transfer are counted and get no answer: late duplicates are normal after the last block, and an
   ERROR 5 to a forged address would make us a reflector. An ERROR is never answered at all.
@@ -21,27 +24,34 @@ Rules (RFC 1350, 1123 section 4.2.3.1, 2347-2349, 7440):
 Transfers that ended are freed by the next `fill`, as slices of their blobs may still be in the batch.
 """
 
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport free
 from libc.string cimport memset
 
 from pxed._ext.blob cimport pxed_blob_ref, pxed_blob_unref
 from pxed._ext.file_window cimport (
     PXED_WINDOW_BUSY, PXED_WINDOW_FAILED, PXED_WINDOW_LATER, PXED_WINDOW_READY, pxed_window_read, pxed_window_slice,
 )
-from pxed._ext.linux_net cimport (
-    pxed_batch_add, pxed_batch_extend, pxed_batch_has_room, pxed_path_equal, pxed_path_hash, pxed_path_is_v6,
-)
+from pxed._ext.lines cimport Lines
+from pxed._ext.linux_net cimport pxed_batch_add, pxed_batch_extend, pxed_batch_has_room, pxed_path_is_v6
 from pxed._ext.ring cimport ring_append, ring_first, ring_init, ring_remove
 from pxed._ext.sender cimport (
     COMMAND_LIST, COMMAND_REFUSE, COMMAND_SEND, EVENT_FINISHED, EVENT_LISTING, EVENT_REQUEST, Event,
 )
 from pxed._ext.tftp cimport (
-    DATA_HEADER, ERR_ACCESS, ERR_ILLEGAL, ERR_NOT_DEFINED, MODE_NETASCII, MODE_OCTET, OACK_LIMIT, OP_ACK, OP_ERROR,
-    OP_RRQ, OP_WRQ, OPT_MULTICAST, OPT_TSIZE, TftpRequest, hash_request, opcode, parse_block, parse_request,
-    write_data_header, write_error, write_oack,
+    DATA_HEADER, ERROR_TEXT_LIMIT, ERR_ACCESS, ERR_ILLEGAL, ERR_NOT_DEFINED, MODE_NETASCII, MODE_OCTET, OACK_LIMIT,
+    OP_ACK, OP_ERROR, OP_RRQ, OP_WRQ, OPT_MULTICAST, OPT_TSIZE, TftpRequest, hash_request, opcode, parse_block,
+    parse_request, write_data_header, write_oack,
 )
+from pxed._ext.tftp_admission cimport (
+    KEEP_ALIVE, MANY_STRANGERS, STANDING_KEPT, TOO_MANY_STRANGERS, Admission, first_packet_patience,
+)
+from pxed._ext.tftp_control cimport Control
 from pxed._ext.tftp_figures cimport LISTED, Running, counters_dict, end_figures, list_running
 from pxed._ext.tftp_flow cimport BlockSizes, burst_progress, rto_back_off, rto_measure, rto_progress, rto_start
+from pxed._ext.tftp_table cimport (
+    SLOT_BITS, STATE_ASKED, STATE_ENDED, STATE_OPTIONS, STATE_QUEUED, STATE_SENDING, Table,
+)
+from pxed._ext.timers cimport Timer, Wheel
 
 cimport cython
 
@@ -60,8 +70,9 @@ cdef enum:
     LAST_SENDS = 4
     # Requests that wait for the control plane. It answers thousands per second, clients repeat for 10 s and more.
     LARGEST_ASKED = 4096
-    SLOT_BITS = 20
-    FIRST_BUCKETS = 256
+    # Bytes of a file that needs no place: scripts, menus and configurations of machines in the midst of their boot,
+    # gone in less time than they would wait.
+    SMALL_FILE = 32768
 
 cdef uint64_t MS = 1_000_000
 # EDK2 waits up to 6 times 4-5 s: a client that has said nothing for this long is gone.
@@ -85,29 +96,25 @@ cdef uint64_t RESTART_AFTER = 500 * MS
 cdef class TftpSender(Sender):
     """The sender, as an engine drives it; `tftp_virtual` drives one from Python.
 
-    `seed` should be random in production (it keys the hash table), `limit` bounds the transfers at one time.
+    `seed` should be random in production (it keys hash tables), `limit` bounds the transfers at one time, and `places`
+    those that are served at full speed (0: all).
     """
 
-    def __cinit__(self, uint64_t seed=0, size_t limit=20_000):
+    def __cinit__(self, uint64_t seed=0, size_t limit=20_000, size_t places=0):
         if not 0 < limit <= 1 << SLOT_BITS:
             raise ValueError(f"limit must be from 1 to {1 << SLOT_BITS}")
         self.wheel = Wheel()
         self.sizes = BlockSizes(seed)
-        self.seed = seed
+        self.table = Table(seed)
+        self.admission = Admission(places if places else limit, seed)
+        self.lines = Lines()
+        self.control = Control()
         self.limit = limit
-        ring_init(&self.ready)
         ring_init(&self.unheard)
-        self.buckets = <Transfer **>calloc(FIRST_BUCKETS, sizeof(Transfer *))
-        if self.buckets is NULL:
-            raise MemoryError
-        self.bucket_mask = FIRST_BUCKETS - 1
 
     def __dealloc__(self):
-        if self.buckets is not NULL:
+        if self.lines is not None:
             self.close()
-        free(self.buckets)
-        free(self.slots)
-        free(self.free_slots)
 
     # -- the Sender interface ------------------------------------------------------------------------------------
 
@@ -120,7 +127,7 @@ cdef class TftpSender(Sender):
             if number < 0:
                 self._drop(DROP_MALFORMED)
                 return
-            t = self._find(path)
+            t = self.table.find(path)
             if t is NULL:
                 self._drop(DROP_UNKNOWN_PEER)
             elif code == OP_ACK:
@@ -137,7 +144,7 @@ cdef class TftpSender(Sender):
         if command.kind == COMMAND_LIST:
             self._on_list(command.id, now)
             return
-        t = self._by_id(command.id)
+        t = self.table.by_id(command.id)
         if t is NULL or t.state != STATE_ASKED:
             return  # it ended meanwhile
         if command.kind == COMMAND_SEND:
@@ -154,7 +161,7 @@ cdef class TftpSender(Sender):
             if timer is NULL:
                 return
             t = <Transfer *>timer.owner
-            if t.queued:  # nothing to wait for before it has left
+            if t.share.queued:  # nothing to wait for before it has left
                 self.wheel.arm(&t.timer, now + t.rto.timeout)
             elif t.deadline > now:
                 self.wheel.arm(&t.timer, t.deadline)
@@ -165,144 +172,104 @@ cdef class TftpSender(Sender):
                 self._on_timeout(t, now)
 
     cdef uint64_t next_timer(self) noexcept nogil:
-        return self.wheel.next_deadline()
+        return min(min(self.wheel.next_deadline(), self.lines.wake_at()), self.control.wake_at())
 
     cdef bint fill(self, pxed_batch *batch, uint64_t now) noexcept nogil:
-        cdef ControlPacket *packet
         cdef Transfer *t
         self._reap()
+        self._admit(now)
         self.batches += 1
-        while self.control_count != 0:
-            packet = &self.control[self.control_first]
-            if not pxed_batch_has_room(batch, packet.size):
-                return True
-            pxed_batch_add(batch, &packet.path, packet.data, packet.size, NULL, 0)
-            self.counters.datagrams += 1
-            self.control_first = (self.control_first + 1) % CONTROL_LIMIT
-            self.control_count -= 1
-        while ring_first(&self.ready) is not NULL:
+        self.lines.rotate()
+        if not self.control.fill(batch, self.lines, now):
+            return True
+        while True:
             if not pxed_batch_has_room(batch, OACK_LIMIT):
-                return True
-            t = <Transfer *>ring_first(&self.ready)
-            self._dequeue(t)
+                return not self.lines.idle()
+            t = <Transfer *>self.lines.next(now)
+            if t is NULL:
+                return False
             if self._fill_from(t, batch, now):
                 self._enqueue(t)  # at the end: its next turn comes after everybody else's
             if self.full:
                 self.full = False
                 return True
-        return False
 
     cdef void close(self) noexcept nogil:
         cdef size_t i
-        for i in range(self.slot_count):
-            if self.slots[i] is not NULL:
-                self.wheel.cancel(&self.slots[i].timer)
-                self._free(self.slots[i])
-                self.slots[i] = NULL
-        self._reap()
-        for i in range(self.bucket_mask + 1):
-            self.buckets[i] = NULL
-        ring_init(&self.ready)
-        ring_init(&self.unheard)
-        self.running = self.asked = self.control_count = self.slot_count = self.free_count = 0
-
-    # -- the table ---------------------------------------------------------------------------------------------------
-
-    cdef Transfer *_find(self, const pxed_path *path) noexcept nogil:
-        cdef Transfer *t = self.buckets[pxed_path_hash(path, self.seed) & self.bucket_mask]
-        while t is not NULL and not pxed_path_equal(&t.path, path):
-            t = t.chain
-        return t
-
-    cdef Transfer *_by_id(self, uint64_t id) noexcept nogil:
-        cdef size_t slot = id & ((1 << SLOT_BITS) - 1)
-        cdef Transfer *t = self.slots[slot] if slot < self.slot_count else NULL
-        return t if t is not NULL and t.id == id else NULL
-
-    cdef bint _grow(self) noexcept nogil:
-        # Room for one more transfer; False without memory. Twice as many buckets when they get full.
-        cdef size_t slots = self.slot_count + 1024
-        cdef size_t size = (self.bucket_mask + 1) * 2
-        cdef Transfer **fresh
         cdef Transfer *t
-        cdef uint32_t *numbers
-        cdef size_t i, at
-        if self.free_count == 0:
-            fresh = <Transfer **>realloc(self.slots, slots * sizeof(Transfer *))
-            if fresh is NULL:
-                return False
-            self.slots = fresh
-            numbers = <uint32_t *>realloc(self.free_slots, slots * sizeof(uint32_t))
-            if numbers is NULL:
-                return False
-            self.free_slots = numbers
-            for i in range(self.slot_count, slots):
-                self.slots[i] = NULL
-                self.free_slots[self.free_count] = <uint32_t>(slots - 1 - self.free_count)
-                self.free_count += 1
-            self.slot_count = slots
-        if self.running <= self.bucket_mask:
-            return True
-        fresh = <Transfer **>calloc(size, sizeof(Transfer *))
-        if fresh is NULL:
-            return True  # longer chains still work
-        for i in range(self.bucket_mask + 1):
-            while self.buckets[i] is not NULL:
-                t = self.buckets[i]
-                self.buckets[i] = t.chain
-                at = pxed_path_hash(&t.path, self.seed) & (size - 1)
-                t.chain = fresh[at]
-                fresh[at] = t
-        free(self.buckets)
-        self.buckets = fresh
-        self.bucket_mask = size - 1
-        return True
+        for i in range(self.table.slot_count):
+            t = self.table.slots[i]
+            if t is not NULL:
+                self.wheel.cancel(&t.timer)
+                self.admission.leave(&t.turn)
+                self.table.remove(t)
+                self._free(t)
+        self._reap()
+        self.lines.clear()
+        ring_init(&self.unheard)
+        self.asked = self.control.count = 0
+
+    # -- beginnings and ends -----------------------------------------------------------------------------------------
 
     cdef Transfer *_new(self, const pxed_path *path, uint64_t now) noexcept nogil:
-        cdef Transfer *t
-        cdef size_t bucket
-        if not self._grow():
-            return NULL
-        t = <Transfer *>calloc(1, sizeof(Transfer))
-        if t is NULL:
-            return NULL
-        self.free_count -= 1
-        self.serial += 1
-        t.id = self.serial << SLOT_BITS | self.free_slots[self.free_count]
-        self.slots[self.free_slots[self.free_count]] = t
-        t.path = path[0]
-        t.timer.owner = t
-        t.started = t.progress_at = now
-        t.state = STATE_ASKED
-        bucket = pxed_path_hash(path, self.seed) & self.bucket_mask
-        t.chain = self.buckets[bucket]
-        self.buckets[bucket] = t
-        self.running += 1
-        self.asked += 1
+        cdef Transfer *t = self.table.add(path)
+        if t is not NULL:
+            t.started = t.progress_at = now
+            t.state = STATE_ASKED
+            self.asked += 1
         return t
+
+    cdef bint _make_room(self, uint64_t now) noexcept nogil:
+        # For one more request; False when there is none.
+        if self.table.count >= self.limit and self.asked < LARGEST_ASKED and ring_first(&self.unheard) is not NULL:
+            self._finish(<Transfer *>ring_first(&self.unheard), OUTCOME_EVICTED, 0, NULL, 0, now)
+        return self.table.count < self.limit and self.asked < LARGEST_ASKED
+
+    cdef void _begin(self, Transfer *t, uint64_t now) noexcept nogil:
+        # Its first answer. Until it reacts it is a stranger.
+        t.progress_at = now
+        t.state = STATE_OPTIONS if t.options else STATE_SENDING
+        ring_append(&self.unheard, &t.unheard, t)
+        self.admission.at(&t.path)[0] += 1
+        self._enqueue(t)
+
+    cdef void _is_no_stranger(self, Transfer *t) noexcept nogil:
+        # It reacted, or it ends.
+        if t.unheard.next is not NULL:
+            ring_remove(&t.unheard)
+            self.admission.at(&t.path)[0] -= 1
+
+    cdef void _admit(self, uint64_t now) noexcept nogil:
+        cdef Transfer *t = <Transfer *>self.admission.next(now)
+        while t is not NULL:
+            if t.state == STATE_QUEUED:
+                self._begin(t, now)
+            elif t.pausing:
+                t.pausing = False
+                self._enqueue(t)
+            t = <Transfer *>self.admission.next(now)
+        t = <Transfer *>self.admission.overflow()
+        while t is not NULL:
+            self.admission.keep(&t.turn, now)
+            self._begin(t, now)
+            t = <Transfer *>self.admission.overflow()
 
     cdef void _finish(self, Transfer *t, Outcome outcome, uint32_t error, const uint8_t *text, size_t size,
                       uint64_t now) noexcept nogil:
         # Out of the table, with an event; freed by the next fill.
-        cdef Transfer **link = &self.buckets[pxed_path_hash(&t.path, self.seed) & self.bucket_mask]
         cdef Event *event = self.add_event(EVENT_FINISHED, t.id, &t.path, text, size)
         if event is not NULL:
             event.outcome = outcome
             event.error = error
             end_figures(event, t, outcome == OUTCOME_OK, now)
         self.counters.outcome[<int>outcome] += 1
-        while link[0] != t:
-            link = &link[0].chain
-        link[0] = t.chain
-        self.slots[t.id & ((1 << SLOT_BITS) - 1)] = NULL
-        self.free_slots[self.free_count] = <uint32_t>(t.id & ((1 << SLOT_BITS) - 1))
-        self.free_count += 1
-        self.running -= 1
+        self.table.remove(t)
         if t.state == STATE_ASKED:
             self.asked -= 1
         self.wheel.cancel(&t.timer)
-        self._dequeue(t)
-        ring_remove(&t.unheard)
+        self.lines.remove(&t.share)
+        self.admission.leave(&t.turn)
+        self._is_no_stranger(t)
         t.state = STATE_ENDED
         t.chain = self.ended
         self.ended = t
@@ -336,15 +303,17 @@ cdef class TftpSender(Sender):
             self._send_error(path, ERR_ILLEGAL, b"only the modes octet and netascii are supported", 47)
             return
         request_hash = hash_request(data, size)
-        t = self._find(path)
+        t = self.table.find(path)
         if t is not NULL:
             if t.request_hash == request_hash and (now - t.progress_at < RESTART_AFTER if t.heard else not t.listening):
+                self.admission.repeat(&t.turn)
                 self._drop(DROP_MERGED)
                 return
             self._finish(t, OUTCOME_SUPERSEDED if t.heard else OUTCOME_NO_ANSWER, 0, NULL, 0, now)
-        if self.running >= self.limit and self.asked < LARGEST_ASKED and ring_first(&self.unheard) is not NULL:
-            self._finish(<Transfer *>ring_first(&self.unheard), OUTCOME_EVICTED, 0, NULL, 0, now)
-        if self.running >= self.limit or self.asked >= LARGEST_ASKED:
+        if self.admission.at(path)[0] >= TOO_MANY_STRANGERS:
+            self._drop(DROP_STRANGER)
+            return
+        if not self._make_room(now):
             self._drop(DROP_BUSY)
             return
         t = self._new(path, now)
@@ -358,6 +327,7 @@ cdef class TftpSender(Sender):
         t.blksize = min(t.blksize, self.sizes.largest(path, now))
         t.windowsize = t.burst.size = min(request.windowsize, LARGEST_WINDOW)
         t.client_timeout = request.timeout
+        t.patience = first_packet_patience(&request)
         if self.add_event(EVENT_REQUEST, t.id, path, data, size) is NULL:
             self._drop(DROP_NO_MEMORY)
             self._finish(t, OUTCOME_ABANDONED, 0, NULL, 0, now)
@@ -365,22 +335,24 @@ cdef class TftpSender(Sender):
             self._wait(t, now + ASKED_PATIENCE)
 
     cdef void _on_send(self, Transfer *t, pxed_blob *blob, uint64_t now) noexcept nogil:
-        # The control plane's answer: here the transfer begins.
+        # The control plane's answer: here the transfer begins, or waits for a place.
         t.blob = pxed_blob_ref(blob)
         t.blocks = blob.size // t.blksize + 1
         t.next = t.high = 1
         rto_start(&t.rto, t.client_timeout)
-        t.progress_at = now
-        t.state = STATE_OPTIONS if t.options else STATE_SENDING
         self.asked -= 1
-        ring_append(&self.unheard, &t.unheard, t)
-        self._enqueue(t)
+        if blob.size <= SMALL_FILE or self.admission.enter(&t.turn, t, now):
+            self._begin(t, now)
+        else:
+            t.state = STATE_QUEUED
+            self.wheel.cancel(&t.timer)
+            self._wait(t, t.started + t.patience)
 
     cdef void _on_list(self, size_t first, uint64_t now) noexcept nogil:
         cdef Running running[LISTED]
         cdef pxed_path nobody
         cdef size_t after = first
-        cdef size_t count = list_running(self.slots, self.slot_count, &after, running, now)
+        cdef size_t count = list_running(self.table.slots, self.table.slot_count, &after, running, now)
         memset(&nobody, 0, sizeof(nobody))
         if self.add_event(EVENT_LISTING, after, &nobody, <const uint8_t *>running, count * sizeof(Running)) is NULL:
             self._drop(DROP_NO_MEMORY)
@@ -390,7 +362,8 @@ cdef class TftpSender(Sender):
         if not t.heard:
             t.heard = True
             t.answered = now - t.started
-            ring_remove(&t.unheard)
+            self._is_no_stranger(t)
+            self.admission.prove(&t.turn)
 
     cdef void _on_ack(self, Transfer *t, uint64_t block, uint64_t now) noexcept nogil:
         cdef uint64_t number
@@ -401,7 +374,7 @@ cdef class TftpSender(Sender):
                 rto_measure(&t.rto, now - t.timed_at)
             t.tries = 0
             t.progress_at = now
-            self._enqueue(t)
+            self._go_on(t, now)
             return
         if t.state != STATE_SENDING:
             self._drop(DROP_STALE_ACK)
@@ -448,7 +421,7 @@ cdef class TftpSender(Sender):
             t.gone_back = True
             self._go_back(t)
         elif t.next <= min(t.acked + t.windowsize, t.blocks):
-            self._enqueue(t)
+            self._go_on(t, now)
         else:
             self._wait(t, now + t.rto.timeout)
 
@@ -467,7 +440,10 @@ cdef class TftpSender(Sender):
     cdef void _on_timeout(self, Transfer *t, uint64_t now) noexcept nogil:
         if t.state == STATE_ASKED:
             self._finish(t, OUTCOME_ABANDONED, 0, NULL, 0, now)
-        elif not t.heard and t.tries >= UNANSWERED_SENDS:
+        elif t.state == STATE_QUEUED:
+            self.admission.keep(&t.turn, now)
+            self._begin(t, now)
+        elif not t.heard and (t.tries >= UNANSWERED_SENDS or self.admission.at(&t.path)[0] > MANY_STRANGERS):
             if t.listening:
                 self._finish(t, OUTCOME_NO_ANSWER, 0, NULL, 0, now)
             else:
@@ -498,13 +474,15 @@ cdef class TftpSender(Sender):
     # -- what goes out -----------------------------------------------------------------------------------------------
 
     cdef void _enqueue(self, Transfer *t) noexcept nogil:
-        if not t.queued:
-            t.queued = True
-            ring_append(&self.ready, &t.ready, t)
+        self.lines.add(&t.share, t, t.path.socket)
 
-    cdef void _dequeue(self, Transfer *t) noexcept nogil:
-        ring_remove(&t.ready)
-        t.queued = False
+    cdef void _go_on(self, Transfer *t, uint64_t now) noexcept nogil:
+        # More of the file, at the speed that it has been granted.
+        if t.turn.standing == STANDING_KEPT:
+            t.pausing = True
+            self._wait(t, now + KEEP_ALIVE)
+        else:
+            self._enqueue(t)
 
     cdef void _wait(self, Transfer *t, uint64_t deadline) noexcept nogil:
         # The timer moves only when it must fire earlier: once per timeout, not once per packet.
@@ -521,31 +499,32 @@ cdef class TftpSender(Sender):
         self._enqueue(t)
 
     cdef void _send_error(self, const pxed_path *path, uint32_t code, const uint8_t *text, size_t size) noexcept nogil:
-        cdef ControlPacket *packet
-        if self.control_count == CONTROL_LIMIT:
+        if not self.control.add(path, code, text, size):
             self._drop(DROP_CONTROL_FULL)
+
+    cdef void _fill_options(self, Transfer *t, pxed_batch *batch, uint64_t now) noexcept nogil:
+        cdef uint8_t header[OACK_LIMIT]
+        cdef size_t size = write_oack(header, t.options, t.blksize, t.blob.size, t.client_timeout, t.windowsize)
+        if not self.lines.may_send(&t.path, size, now):
+            self.lines.put_back(&t.share, t, t.path.socket)
             return
-        packet = &self.control[(self.control_first + self.control_count) % CONTROL_LIMIT]
-        self.control_count += 1
-        packet.path = path[0]
-        packet.size = <uint16_t>write_error(packet.data, code, text, size)
+        pxed_batch_add(batch, &t.path, header, size, NULL, 0)
+        self.counters.datagrams += 1
+        t.retransmits += t.tries != 0
+        self.counters.retransmits += t.tries != 0
+        t.tries += 1
+        t.timed_at = now
+        self._wait(t, now + t.rto.timeout)
 
     cdef bint _fill_from(self, Transfer *t, pxed_batch *batch, uint64_t now) noexcept nogil:
         # One turn of one transfer; True when it wants another.
-        cdef uint8_t header[OACK_LIMIT]
+        cdef uint8_t header[DATA_HEADER]
         cdef uint64_t last, offset, size
         cdef const uint8_t *data
         cdef unsigned int sent = 0
         cdef int read = PXED_WINDOW_READY
         if t.state == STATE_OPTIONS:
-            size = write_oack(header, t.options, t.blksize, t.blob.size, t.client_timeout, t.windowsize)
-            pxed_batch_add(batch, &t.path, header, size, NULL, 0)
-            self.counters.datagrams += 1
-            t.retransmits += t.tries != 0
-            self.counters.retransmits += t.tries != 0
-            t.tries += 1
-            t.timed_at = now
-            self._wait(t, now + t.rto.timeout)
+            self._fill_options(t, batch, now)
             return False
         last = min(t.acked + t.windowsize, t.blocks)
         while t.next <= last and sent < TURN and (t.burst.sent < t.burst.size or t.windowsize == 1):
@@ -557,6 +536,10 @@ cdef class TftpSender(Sender):
                 if read != PXED_WINDOW_READY:
                     break
                 data = pxed_window_slice(&t.window, offset)
+            if not self.lines.may_send(&t.path, DATA_HEADER + size, now):
+                if sent == 0:
+                    self.lines.put_back(&t.share, t, t.path.socket)
+                break
             write_data_header(header, t.next)
             if sent == 0 or not pxed_batch_extend(batch, header, DATA_HEADER, data, size):
                 if not pxed_batch_has_room(batch, DATA_HEADER):
@@ -576,6 +559,7 @@ cdef class TftpSender(Sender):
             t.next += 1
             t.burst.sent += 1
         self.counters.datagrams += sent
+        self.lines.charge(&t.share, sent)
         self.full = read == PXED_WINDOW_BUSY or read == PXED_WINDOW_FAILED
         if read == PXED_WINDOW_FAILED:
             self._send_error(&t.path, ERR_NOT_DEFINED, b"the file cannot be read any more", 32)
@@ -591,4 +575,7 @@ cdef class TftpSender(Sender):
 
     cdef dict statistics(self):
         """Counters since the beginning and gauges; `outcome.NAME` and `drop.REASON` among them."""
-        return counters_dict(&self.counters, self.running, self.asked)
+        statistics = counters_dict(&self.counters, self.table.count, self.asked)
+        statistics["datagrams"] += self.control.sent
+        statistics["paced"] = self.lines.blocks
+        return {**statistics, **self.admission.statistics()}

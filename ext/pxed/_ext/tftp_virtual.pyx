@@ -6,6 +6,7 @@ from libc.stdlib cimport free, malloc
 
 from pxed._ext.blob cimport Blob, pxed_blob_ref
 from pxed._ext.linux_net cimport pxed_batch, pxed_batch_clear, pxed_path, pxed_path_parse, pxed_path_port
+from pxed._ext.pacer cimport Pacer
 from pxed._ext.sender cimport COMMAND_LIST, COMMAND_REFUSE, COMMAND_SEND, Command, free_command, new_command
 from pxed._ext.tftp_events cimport Ledger, address_text
 from pxed._ext.tftp_sender cimport TftpSender
@@ -20,13 +21,17 @@ cdef uint64_t _now(double seconds) noexcept nogil:
 @cython.final
 @cython.no_gc_clear
 cdef class VirtualTftp:
-    """Times are seconds, peers are (address, port). `seed` and `limit` as for the sender."""
+    """Times are seconds, peers are (address, port). `seed`, `limit` and `places` as for the sender."""
 
     cdef TftpSender sender
     cdef Ledger ledger
+    cdef Pacer pacer
 
-    def __cinit__(self, uint64_t seed=0, size_t limit=20_000):
-        self.sender = TftpSender(seed, limit)
+    def __cinit__(self, uint64_t seed=0, size_t limit=20_000, size_t places=0, Pacer pacer=None):
+        self.sender = TftpSender(seed, limit, places)
+        self.pacer = pacer
+        if pacer is not None:
+            self.sender.lines.pace(0, &pacer.c)
         self.ledger = Ledger()
 
     def receive(self, data, peer: tuple, double now, local: str = "") -> None:

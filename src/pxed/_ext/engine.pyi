@@ -4,11 +4,15 @@ from collections.abc import Sequence
 from typing import final
 
 from pxed._ext.blob import Blob
+from pxed._ext.pacer import Pacer
 from pxed._ext.tftp_events import Finished, Listing, Request
 
 @final
 class Engine:
-    """One native thread that serves TFTP. `seed` keys its hash table: random in production.
+    """One native thread that serves TFTP. `seed` keys its hash tables: random in production.
+
+    `limit` bounds the transfers at one time, `places` those that are served at full speed (0: all of them), and `pacer`
+    what they send together; it may be other engines' too.
 
     Life: `bind`, `start`, then `drain` whenever `event_fd` is readable and `send` or `refuse` for each Request, `stop`.
     All methods belong to one thread of the control plane. It cannot be started again.
@@ -18,9 +22,16 @@ class Engine:
     def event_fd(self) -> int:
         """An eventfd that is readable when `drain` has something."""
 
-    def __new__(cls, seed: int = ..., limit: int = ...) -> Engine: ...
-    def bind(self, addresses: Sequence[tuple[str, int]], *, join: bool = False) -> list[tuple[str, int]]:
+    places: int
+    """Transfers that are served at full speed at one time. May be set while it runs."""
+
+    def __new__(cls, seed: int = ..., limit: int = ..., places: int = ..., pacer: Pacer | None = ...) -> Engine: ...
+    def bind(
+        self, addresses: Sequence[tuple[str, int]], *, join: bool = False, pacer: Pacer | None = None
+    ) -> list[tuple[str, int]]:
         """Open a socket per (address, port), port 0 for any; returns them as bound. Before `start`.
+
+        `pacer` limits what is sent there; the same for all addresses of one interface.
 
         With `join` the ports are those that another engine of this process has bound; the two share the clients.
 

@@ -8,7 +8,8 @@ from pxed._ext.sender import Sender
 class TftpSender(Sender):
     """For engines (C level); `tftp_virtual` drives one from Python.
 
-    `seed` keys the hash table, `limit` bounds the transfers at one time. Raises ValueError for a limit out of range.
+    `seed` keys hash tables, `limit` bounds the transfers at one time, `places` those that are served at full speed
+    (0: all). Raises ValueError for a limit out of range.
     """
 
-    def __new__(cls, seed: int = ..., limit: int = ...) -> TftpSender: ...
+    def __new__(cls, seed: int = ..., limit: int = ..., places: int = ...) -> TftpSender: ...

@@ -5,13 +5,19 @@ from typing import final
 from typing_extensions import Buffer
 
 from pxed._ext.blob import Blob
+from pxed._ext.pacer import Pacer
 from pxed._ext.tftp_events import Finished, Listing, Request
 
 @final
 class VirtualTftp:
-    """Times are seconds, peers are (address, port). `seed` and `limit` as for the sender."""
+    """Times are seconds, peers are (address, port). `seed`, `limit` and `places` as for the sender.
 
-    def __new__(cls, seed: int = ..., limit: int = ...) -> VirtualTftp: ...
+    `pacer` limits what is sent to everybody.
+    """
+
+    def __new__(
+        cls, seed: int = ..., limit: int = ..., places: int = ..., pacer: Pacer | None = ...
+    ) -> VirtualTftp: ...
     def receive(self, data: Buffer, peer: tuple[str, int], now: float, local: str = "") -> None:
         """A datagram from `peer`, sent to our address `local`. Raises ValueError for an address that is none."""
 
