@@ -28,6 +28,7 @@ HANG = 60
 # libFuzzer stops above this much memory; AddressSanitizer's own part of it is about 700 MB.
 MEMORY_MB = 2048
 _STATUS = re.compile(r"#(\d+)\s+\w+\s+cov: (\d+) .*?exec/s: (\d+)")
+_REPORT = re.compile(r"Uncaught Python exception|ERROR: |runtime error: ")
 
 sys.path[:0] = [str(ROOT / "tests")]
 
@@ -135,8 +136,8 @@ def fuzz(name: str, seconds: int) -> bool:
         print(f"fuzz {name:8} {line}  nothing found", flush=True)
         return True
     print(f"fuzz {name:8} {line}  FOUND", flush=True)
-    shown = [text for text in output if not _STATUS.match(text) and not text.startswith("INFO:")]
-    print("".join(f"    {text}" for text in shown[-60:]), flush=True)
+    first = next((at for at, text in enumerate(output) if _REPORT.search(text)), len(output) - 30)
+    print("".join(f"    {text}" for text in output[max(first, 0) :][:30]), flush=True)
     for path in sorted(found.glob(f"{name}-*")):
         print(f"  again: tools/test --fuzz {path.relative_to(ROOT)}", flush=True)
     return False

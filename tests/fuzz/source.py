@@ -43,5 +43,8 @@ class Source:
 
 def exact(data: bytes) -> memoryview:
     """The same bytes in memory of exactly their size. Behind a `bytes` there is a NUL, which a reading past the end
-    would find unnoticed; here AddressSanitizer sees it."""
-    return memoryview(array("B", data))
+    would find unnoticed, and an array made of bytes has room to grow; an array times n has neither, and
+    AddressSanitizer sees its end."""
+    memory = memoryview(array("B", b"\0") * len(data))
+    memory[:] = data
+    return memory

@@ -3,6 +3,8 @@
 Fuzzing proper is `tools/test --fuzz`. What it finds becomes a file in tests/vectors/fuzz, named TARGET-WHAT.
 """
 
+import sys
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,4 +80,7 @@ def test_a_source_is_read_front_to_back_and_then_gives_nothing() -> None:
 
 
 def test_exact_memory_has_the_same_bytes() -> None:
-    assert exact(b"") == b"" and exact(b"abc") == b"abc" and exact(b"abc").nbytes == 3
+    for data in (b"", b"a", b"abc", bytes(1000)):
+        memory = exact(data)
+        assert memory == data
+        assert sys.getsizeof(memory.obj) - sys.getsizeof(array("B")) == len(data)
