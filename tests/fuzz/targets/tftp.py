@@ -27,6 +27,7 @@ MODES = ("octet", "netascii", "mail", "OcTeT")
 PEERS = tuple((f"10.0.0.{host}", port) for host in (1, 2, 3) for port in (1000, 1001))
 BYSTANDER = ("10.0.0.9", 2070)
 WORDS = (b"blksize\0", b"windowsize\0", b"timeout\0", b"tsize\0", b"octet\0", b"netascii\0", b"\0\1f\0octet\0")
+ASKING = (b"\0\1", b"\0\2")
 SAY, ASK, ACKNOWLEDGE, ERROR, WAIT, TIMER, SEND, REFUSE = range(8)
 
 
@@ -40,7 +41,7 @@ def seeds() -> dict[str, bytes]:
         "data": b"\0\3\0\1x",
         "cut": b"\0\1f\0octet\0blksize\0" + b"9" * 30,
     }
-    found = {f"say-{name}": bytes((SAY, len(data))) + data for name, data in packets.items()}
+    found = packets | {f"say-{name}": bytes((SAY, len(data))) + data for name, data in packets.items()}
     for options in range(len(OPTIONS)):
         start = bytes((ASK, options, SEND))
         found[f"transfer-{options}"] = start + bytes((ACKNOWLEDGE, 0)) * 24
@@ -51,8 +52,10 @@ def seeds() -> dict[str, bytes]:
 
 
 def one(data: bytes) -> None:
-    """Play the conversation, then let time run until nothing waits."""
+    """Read one request; or play a conversation, then let time run until nothing waits."""
     _check_parser(data)
+    if data[:2] in ASKING:  # nothing but the parser, a hundred times as fast
+        return
     talk = Talk()
     source = Source(data)
     for _ in range(400):
@@ -115,7 +118,7 @@ class Talk:
                 self.server.refuse(id, choice >> 3, "no such file \udcff"[: choice >> 3], self.now)
 
     def _say(self, datagram: bytes, peer: tuple[str, int]) -> None:
-        asks = datagram[:2] in (b"\0\1", b"\0\2")
+        asks = datagram[:2] in ASKING
         self.budget[peer] += 3 if asks else 1
         if not asks:
             self.answered.add(peer)
