@@ -31,6 +31,7 @@ from pxed.service.metrics_http import MetricsHttp
 from pxed.service.names import Names
 from pxed.service.peers import Peers
 from pxed.service.tftp import TftpService
+from pxed.service.traffic import Snapshots
 from pxed.service.transactions import Transactions
 
 __all__ = ["Server", "run"]
@@ -92,6 +93,7 @@ class Server:
             services=self._services,
             counters=self._counters,
             metrics=metrics,
+            traffic=Snapshots(self._tftp, self._http, metrics, transactions, peers).take,
             warnings=self._warnings,
             reread=self.reload,
         )

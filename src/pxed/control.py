@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
@@ -16,7 +16,7 @@ from pxed.images.library import Image as StoredImage
 from pxed.images.library import Library
 from pxed.service.metrics import CONTENT_TYPE, Metrics
 from pxed.service.transactions import Transactions
-from pxed.types import Event, Job, Machine
+from pxed.types import Event, Job, Machine, Traffic
 
 __all__ = ["ServerControl"]
 
@@ -25,7 +25,7 @@ class ServerControl:
     """Implements `pxed.api.control.Control`.
 
     `services` tells each service's state, `counters` their figures, `metrics` those and how long things took,
-    `warnings` what to look at; `reread` reads the configuration again.
+    `traffic` what moves now, `warnings` what to look at; `reread` reads the configuration again.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class ServerControl:
         services: Callable[[], tuple[ServiceStatus, ...]],
         counters: Callable[[], dict[str, int]],
         metrics: Metrics,
+        traffic: Callable[[int], Awaitable[Traffic]],
         warnings: Callable[[], tuple[str, ...]],
         reread: Callable[[], Reloaded],
     ) -> None:
@@ -46,6 +47,7 @@ class ServerControl:
         self._services = services
         self._counters = counters
         self._metrics = metrics
+        self._traffic = traffic
         self._warnings = warnings
         self._reread = reread
         self._started = time.time()
@@ -69,6 +71,10 @@ class ServerControl:
     async def metrics(self) -> tuple[bytes, str]:
         """The metrics and their media type."""
         return self._metrics.text(), CONTENT_TYPE
+
+    async def traffic(self, limit: int) -> Traffic:
+        """What moves at this moment."""
+        return await self._traffic(limit)
 
     async def reload(self) -> Reloaded:
         """Read the configuration again."""

@@ -6,7 +6,7 @@ Times are seconds since the epoch (float) wherever they are stored or shown.
 
 from enum import StrEnum
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 
 class Drop(Struct, frozen=True):
@@ -121,6 +121,51 @@ class Event(Struct, frozen=True):
     text: str
     machine_id: int | None = None
     job_id: int | None = None
+
+
+# -- what moves at a moment ----------------------------------------------------------------------------------------
+
+
+class Transfer(Struct, frozen=True):
+    """A download that runs."""
+
+    id: str  # the same in each snapshot
+    protocol: str  # "tftp" or "http"
+    peer: str
+    name: str
+    state: str  # "sending", or what it waits for
+    bytes: int  # that the client has
+    size: int  # 0 while it is not known
+    seconds: float  # since the request
+    machine: str = ""  # its name or MAC, if known
+    quiet: float = 0.0  # seconds since the last progress
+    retransmits: int = 0
+    blksize: int = 0
+    windowsize: int = 0
+
+
+class Failure(Struct, frozen=True):
+    """A transfer or job that did not end well."""
+
+    time: float
+    who: str  # a MAC, an address or a job
+    text: str
+
+
+class Traffic(Struct, frozen=True):
+    """What moves at this moment. Totals are since the server's start; two snapshots make rates."""
+
+    time: float  # seconds of the server's monotonic clock
+    tftp_bytes: int = 0  # sent, repeats included
+    tftp_running: int = 0
+    tftp_waiting: int = 0  # for their file, or for others to end
+    tftp_retransmits: int = 0
+    http_bytes: int = 0
+    http_connections: int = 0
+    transfers: tuple[Transfer, ...] = ()  # some of them when there are very many
+    places: dict[str, int] = field(default_factory=dict)  # machines on their way to the agent
+    steps: dict[str, int] = field(default_factory=dict)  # running jobs, per step
+    failures: tuple[Failure, ...] = ()  # the last few, oldest first
 
 
 # -- what the agent and the server say to each other, JSON over boot HTTP ------------------------------------------

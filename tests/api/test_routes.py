@@ -10,7 +10,7 @@ from litestar.testing import TestClient
 
 from pxed.api.control import Image, Status
 from pxed.api.routes import create_app
-from pxed.types import Event, Job, JobState, Machine
+from pxed.types import Event, Job, JobState, Machine, Traffic
 from support.control import IMAGE, FakeControl
 
 MAC = "52:54:00:12:34:56"
@@ -60,6 +60,13 @@ def test_metrics(client: TestClient[Litestar]) -> None:
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
 
 
+def test_traffic(client: TestClient[Litestar]) -> None:
+    assert read(client.get("/traffic"), Traffic) == Traffic(1.0)
+    assert client.get("/traffic", params={"limit": 5}).status_code == 200
+    assert client.get("/traffic", params={"limit": 5000}).status_code == 400
+    assert client.get("/traffic", params={"limit": -1}).status_code == 400
+
+
 def test_images(client: TestClient[Litestar]) -> None:
     assert read(client.get("/images"), list[Image]) == [IMAGE]
     assert read(client.get("/images/debian"), Image) == IMAGE
@@ -87,6 +94,7 @@ def test_openapi_names_every_route(client: TestClient[Litestar]) -> None:
         "/images/{key}": {"get", "delete"},
         "/status": {"get"},
         "/metrics": {"get"},
+        "/traffic": {"get"},
         "/reload": {"post"},
         "/events": {"get"},
     }

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from os import kill, umask
@@ -16,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from lab.environment import PXED
 from lab.network import Segment
@@ -380,3 +382,54 @@ def test_two_servers_on_one_state_directory_are_refused(site: Site) -> None:
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert site.state(site.job()) == "pending"  # the first one is well
+
+
+# A TFTP client that takes some blocks and then waits until its standard input ends.
+HOLDER = """
+import socket, sys
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.settimeout(60)
+client.sendto(b"\\0\\1big.bin\\0octet\\0blksize\\0001024\\0", ("10.78.0.1", 69))
+for block in range(4):  # the OACK, then DATA
+    client.recv(2000)
+    client.sendto(b"\\0\\4\\0" + bytes([block]), ("10.78.0.1", 69))
+client.recv(2000)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_metrics_and_top_during_a_transfer_and_after_a_job(site: Site) -> None:
+    inside = ["nsenter", "-t", str(site.server.host.pid), "-n"]
+    site.server.stop()
+    site.server.config.write_text(site.server.config.read_text() + '[metrics]\nlisten = "10.78.0.1:9469"\n')
+    (site.server.directory / "tftp/big.bin").write_bytes(b"x" * (8 * MIB))
+    site.server.start()
+    serves_all(site)
+    command = [*inside, sys.executable, "-c", HOLDER]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as held:
+        assert held.stdout is not None and held.stdout.readline() == b"held\n"
+        shown: Any = json.loads(site.server.pxed("top", "--once", "--interval", "0.1", "--json"))
+        scrape = [*inside, "curl", "-s", "http://10.78.0.1:9469/metrics"]
+        scraped = subprocess.run(scrape, capture_output=True, check=True).stdout
+    (row,) = shown["transfers"]
+    assert (row["transfer"]["name"], row["transfer"]["size"]) == ("big.bin", 8 * MIB)
+    assert (row["transfer"]["bytes"], row["transfer"]["blksize"]) == (3 * 1024, 1024)
+    assert shown["tftp_running"] == 1
+    assert shown["places"] == {"checked": 1}
+    ask = ["curl", "-s", "--unix-socket", site.server.socket, "http://pxed/metrics"]
+    asked = subprocess.run(ask, capture_output=True, check=True).stdout
+    for text in (scraped, asked):
+        found = {
+            (sample.name, *sorted(sample.labels.values())): sample.value
+            for family in text_string_to_metric_families(text.decode())
+            for sample in family.samples
+        }
+        assert found["pxed_tftp_requests_total",] == 1
+        assert found["pxed_jobs", "succeeded"] == 1
+        assert found["pxed_machines", "yes"] == 1
+        assert found["pxed_requests_total", "check", "http"] == 1
+        assert found["pxed_requests_total", "agent", "http"] == 3
+        for phase in ("check-to-claim", "imaging", "job"):
+            assert found["pxed_phase_seconds_count", phase] == 1
+        assert found["process_cpu_seconds_total",] > 0

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from pxed.api.control import Image, NewJob, NewMachine, Reloaded, ServiceStatus, Status
 from pxed.errors import ConfigError, NotFoundError, OperatorError, RefusedError
-from pxed.types import Event, Job, JobState, Machine
+from pxed.types import Event, Job, JobState, Machine, Traffic
 
 IMAGE = Image(id="ab" * 32, name="debian", size=8 << 30, stored=1 << 30, created=1_700_000_000.0)
 UNFINISHED = (JobState.PENDING, JobState.OFFERED, JobState.RUNNING)
@@ -23,6 +23,7 @@ class FakeControl:
         self.listeners: list[asyncio.Queue[Event | Job]] = []
         self.now = 1_700_000_100.0
         self.broken_config = False
+        self.snapshots = [Traffic(1.0)]  # what is told next, in turn
         self.asked_while_watched = False  # somebody follows the live stream, and has asked how the jobs stand
 
     def publish(self, item: Event | Job) -> None:
@@ -53,6 +54,10 @@ class FakeControl:
         if self.broken_config:
             raise ConfigError("f.toml:1: key `x`: expected y")
         return Reloaded(changed=("log.level",))
+
+    async def traffic(self, limit: int) -> Traffic:
+        self.snapshots.append(self.snapshots.pop(0))
+        return self.snapshots[-1]
 
     async def metrics(self) -> tuple[bytes, str]:
         return b"pxed_machines 1\n", "text/plain; version=0.0.4"

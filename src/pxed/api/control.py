@@ -11,9 +11,18 @@ from typing import Annotated, Protocol
 
 from msgspec import Meta, Struct, field
 
-from pxed.types import Event, Job, Machine
+from pxed.types import Event, Job, Machine, Traffic
 
-__all__ = ["Change", "Control", "Image", "NewJob", "NewMachine", "Reloaded", "ServiceStatus", "Status"]
+__all__ = [
+    "Change",
+    "Control",
+    "Image",
+    "NewJob",
+    "NewMachine",
+    "Reloaded",
+    "ServiceStatus",
+    "Status",
+]
 
 
 class NewMachine(Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,6 +99,9 @@ class Control(Protocol):
 
     async def metrics(self) -> tuple[bytes, str]:
         """The metrics in the text format of Prometheus, and its media type."""
+
+    async def traffic(self, limit: int) -> Traffic:
+        """What moves at this moment, with at most `limit` transfers."""
 
     async def reload(self) -> Reloaded:
         """Read the configuration again. Raises ConfigError and keeps the old one when it is wrong."""

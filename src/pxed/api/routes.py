@@ -1,6 +1,6 @@
 """The REST routes over a `Control`: thin, one call each; errors become JSON `{"error": sentence}`.
 
-GET  /status                       POST /reload                GET /metrics
+GET  /status                       POST /reload                GET /metrics, /traffic
 GET  /machines                     POST /machines
 GET  /machines/{key}               DELETE /machines/{key}      GET /machines/{key}/timeline
 GET  /jobs                         POST /jobs
@@ -10,7 +10,7 @@ GET  /events                       GET /schema
 """
 
 from importlib.metadata import version
-from typing import Any
+from typing import Annotated, Any
 
 import structlog
 from litestar import Litestar, MediaType, Request, Response, delete, get, post
@@ -18,7 +18,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, JSONBody, Parameter
 from litestar.response import Stream
 from litestar.status_codes import (
     HTTP_200_OK,
@@ -31,9 +31,12 @@ from litestar.status_codes import (
 from pxed.api.control import Control, Image, NewJob, NewMachine, Reloaded, Status
 from pxed.api.events import EVENT_STREAM, JSON_LINES, Closing, stream
 from pxed.errors import NotFoundError, OperatorError, RefusedError
-from pxed.types import Event, Job, Machine
+from pxed.types import Event, Job, Machine, Traffic
 
 __all__ = ["create_app"]
+
+# A snapshot's transfers: more than anybody reads, few enough to be told in some milliseconds.
+MOST_TRANSFERS = 1024
 
 AnyRequest = Request[Any, Any, State]
 
@@ -54,6 +57,14 @@ async def get_metrics(state: State) -> Response[bytes]:
     """The metrics, for Prometheus."""
     text, media_type = await _control(state).metrics()
     return Response(text, media_type=media_type)
+
+
+@get("/traffic", tags=["server"])
+async def get_traffic(
+    state: State, limit: Annotated[int, Parameter(ge=0, le=MOST_TRANSFERS)] = MOST_TRANSFERS
+) -> Traffic:
+    """What moves at this moment: bytes so far, at most `limit` of the transfers that run, machines on their way."""
+    return await _control(state).traffic(limit)
 
 
 @post("/reload", tags=["server"], status_code=HTTP_200_OK)
@@ -158,7 +169,7 @@ def create_app(control: Control, closing: Closing | None = None) -> Litestar:
     """The application over `control`. Setting `closing` ends the live streams."""
     return Litestar(
         route_handlers=[
-            *(get_status, get_metrics, reload, get_events),
+            *(get_status, get_metrics, get_traffic, reload, get_events),
             *(list_machines, add_machine, get_machine, remove_machine, get_timeline),
             *(list_jobs, create_job, get_job, cancel_job, retry_job),
             *(list_images, get_image, remove_image),

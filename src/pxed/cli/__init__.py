@@ -38,6 +38,7 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "serve": Command("pxed.cli.serve:serve", "Run the server."),
     "status": Command("pxed.cli.status:status", "Show the running server."),
+    "top": Command("pxed.cli.top:top", "Show transfers and rates, live."),
     "check": Command("pxed.cli.check:check", "Say what is wrong on this host."),
     "machine": Command("pxed.cli.machine:machine", "Machines: list, show, add, rm."),
     "job": Command("pxed.cli.job:job", "Jobs: add, list, show, watch, cancel, retry."),

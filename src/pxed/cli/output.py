@@ -18,6 +18,8 @@ from pxed.text import printable
 __all__ = [
     "Progress",
     "ago",
+    "clock",
+    "count",
     "duration",
     "fields",
     "is_terminal",
@@ -170,6 +172,11 @@ def rate(bytes_per_second: float) -> str:
 def when(moment: float) -> str:
     """Seconds since the epoch as local date and time; empty for 0 (never)."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment)) if moment else ""
+
+
+def clock(moment: float) -> str:
+    """Seconds since the epoch as local time of day."""
+    return time.strftime("%H:%M:%S", time.localtime(moment))
 
 
 def duration(seconds: float) -> str:

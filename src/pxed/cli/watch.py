@@ -3,7 +3,6 @@
 Three ways to show the same changes: bars on a terminal, one line per step in a pipe, JSON lines for programs.
 """
 
-import time
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -15,7 +14,7 @@ import msgspec
 
 from pxed.api.control import Change
 from pxed.cli.client import Client
-from pxed.cli.output import is_terminal, json_text, rate
+from pxed.cli.output import clock, is_terminal, json_text, rate
 from pxed.errors import OperatorError
 from pxed.text import printable
 from pxed.types import Event, Job, JobState
@@ -142,7 +141,7 @@ class _BarView(_View):
         from rich.text import Text
 
         label = self._labels.get(event.machine_id or 0, event.mac)
-        self._bars.console.print(Text(printable(f"{_clock(event.time)}  {label}  {event.text}")))
+        self._bars.console.print(Text(printable(f"{clock(event.time)}  {label}  {event.text}")))
 
 
 def _view(labels: dict[int, str], as_json: bool) -> _View:
@@ -169,8 +168,4 @@ def _joined(words: Iterable[str]) -> str:
 
 
 def _print_line(moment: float, label: str, text: str) -> None:
-    click.echo("\t".join(printable(word) for word in (_clock(moment), label, text)))
-
-
-def _clock(moment: float) -> str:
-    return time.strftime("%H:%M:%S", time.localtime(moment))
+    click.echo("\t".join(printable(word) for word in (clock(moment), label, text)))

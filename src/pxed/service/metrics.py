@@ -16,9 +16,9 @@ from prometheus_client.registry import Collector
 
 from pxed.service.families import Figured, Figures
 from pxed.service.phases import PHASES, Phases
-from pxed.types import Event, Job, JobState
+from pxed.types import Event, Failure, Job, JobState
 
-__all__ = ["CONTENT_TYPE", "Failure", "Inventory", "Metrics"]
+__all__ = ["CONTENT_TYPE", "Inventory", "Metrics"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4"  # all of it is ASCII
 
@@ -26,14 +26,6 @@ CONTENT_TYPE = "text/plain; version=0.0.4"  # all of it is ASCII
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 7200)
 
 RECENT_FAILURES = 20
-
-
-class Failure(Struct, frozen=True):
-    """A transfer or a job that did not end well."""
-
-    time: float
-    who: str  # an address or a machine
-    text: str
 
 
 class Inventory(Struct, frozen=True):

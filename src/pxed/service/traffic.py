@@ -1,0 +1,82 @@
+"""What moves at this moment, as `pxed top` shows it: bytes so far, transfers under way, machines on their way."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from pxed._ext.tftp_events import Progress
+from pxed.service.http import MachineHttp
+from pxed.service.metrics import Metrics
+from pxed.service.peers import Peers
+from pxed.service.tftp import TftpService
+from pxed.service.transactions import Transactions
+from pxed.types import Identity, JobState, Traffic, Transfer
+
+__all__ = ["Snapshots"]
+
+# Transfers that wait, by the engine's name for it: for their file, or for others to end.
+_WAITING = frozenset({"asked", "queued"})
+
+
+class Snapshots:
+    """Takes them, from the services' own figures."""
+
+    def __init__(
+        self,
+        tftp: TftpService,
+        http: MachineHttp,
+        metrics: Metrics,
+        transactions: Transactions,
+        peers: Peers,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._tftp = tftp
+        self._http = http
+        self._metrics = metrics
+        self._transactions = transactions
+        self._peers = peers
+        self._clock = clock
+
+    async def take(self, limit: int) -> Traffic:
+        """One, with at most `limit` transfers."""
+        running = await self._tftp.transfers(limit)
+        tftp, http = self._tftp.statistics, self._http.statistics
+        jobs = [job for job in self._transactions.jobs() if job.state is JobState.RUNNING]
+        waiting = sum(tftp.get(state, 0) for state in _WAITING)
+        return Traffic(
+            time=time.monotonic(),
+            tftp_bytes=tftp["bytes"],
+            tftp_running=tftp["running"] - waiting,
+            tftp_waiting=waiting,
+            tftp_retransmits=tftp["retransmits"],
+            http_bytes=http["bytes"],
+            http_connections=http["open"],
+            transfers=tuple(self._transfer(progress) for progress in running),
+            places=self._metrics.phases.places(self._clock()),
+            steps=dict(Counter(job.step for job in jobs)),
+            failures=tuple(self._metrics.failures),
+        )
+
+    def _transfer(self, progress: Progress) -> Transfer:
+        peer, port = progress.peer
+        return Transfer(
+            id=f"tftp/{peer}/{port}/{progress.id}",
+            protocol="tftp",
+            peer=peer,
+            machine=self._machine(peer),
+            name=progress.name,
+            state=progress.state,
+            bytes=progress.bytes,
+            size=progress.size,
+            seconds=progress.seconds,
+            quiet=progress.quiet,
+            retransmits=progress.retransmits,
+            blksize=progress.blksize,
+            windowsize=progress.windowsize,
+        )
+
+    def _machine(self, peer: str) -> str:
+        """The name of the machine behind an address, or its MAC; '' when it is not known."""
+        mac = self._peers.told(peer)
+        found = self._transactions.identify(Identity(mac=mac)) if mac else None
+        return found.name or mac if found is not None else mac
