@@ -32,9 +32,13 @@ STABLE = {
         pxed_http_requests_total pxed_http_refused_total pxed_dhcp_received_datagrams_total
         pxed_dhcp_sent_datagrams_total pxed_dhcp_replies_total pxed_dhcp_dropped_datagrams_total
         pxed_dhcp_send_errors_total process_cpu_seconds_total
+        pxed_tftp_admitted_total pxed_tftp_admission_wait_seconds_total
+        pxed_tftp_answered_without_place_total pxed_tftp_paced_total
     """,
     "gauge": """
-        pxed_build_info pxed_machines pxed_jobs pxed_tftp_transfers_running pxed_tftp_transfers_asked pxed_cache_files
+        pxed_build_info pxed_machines pxed_jobs
+        pxed_tftp_transfers_running pxed_tftp_transfers_waiting pxed_tftp_transfers_served pxed_tftp_transfers_kept_alive
+        pxed_tftp_places pxed_tftp_transfers_asked pxed_cache_files
         pxed_cache_bytes pxed_cache_loading pxed_http_connections_open process_resident_memory_bytes
     """,
     "histogram": "pxed_phase_seconds pxed_transfer_seconds",
@@ -72,13 +76,19 @@ def test_names_and_kinds_stay() -> None:
     assert value(found, "pxed_jobs", state="running") == 0
     labels = {name for metric in found.values() for sample in metric.samples for name in sample.labels}
     assert labels == {
-        "protocol", "outcome", "reason", "direction", "kind", "phase", "le", "state", "known", "version", "python",
+        "protocol", "outcome", "reason", "direction", "kind", "phase", "le", "state", "known", "version",
+        "python", "when",
     } - {"kind"}  # fmt: skip
 
 
 def test_figure_without_a_row_is_shown_under_its_own_name() -> None:
     (shown,) = families({"tftp": {"brand-new": 7}})
     assert (shown.name, shown.type, shown.samples[0].value) == ("pxed_tftp_brand_new", "unknown", 7)
+
+
+def test_base_units() -> None:
+    (shown,) = families({"tftp": {"waited_ms": 1500}})
+    assert (shown.samples[0].name, shown.samples[0].value) == ("pxed_tftp_admission_wait_seconds_total", 1.5)
 
 
 def test_reasons_become_labels() -> None:

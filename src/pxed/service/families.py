@@ -28,7 +28,16 @@ _FAMILIES = {
     "pxed_tftp_requests": _Family("counter", "TFTP read requests that began a transfer."),
     "pxed_tftp_transfers_running": _Family("gauge", "TFTP transfers in the engines' tables."),
     "pxed_tftp_transfers_asked": _Family("gauge", "TFTP requests that wait for their file to be found and read."),
-    "pxed_tftp_transfers_queued": _Family("gauge", "TFTP transfers that wait for their turn because others run."),
+    "pxed_tftp_transfers_waiting": _Family(
+        "gauge", "TFTP transfers that wait for a place because others have them all."
+    ),
+    "pxed_tftp_transfers_served": _Family("gauge", "TFTP transfers that have a place."),
+    "pxed_tftp_places": _Family("gauge", "TFTP transfers that are served at one time, at most."),
+    "pxed_tftp_admitted": _Family("counter", "TFTP transfers that got a place, at once or after waiting."),
+    "pxed_tftp_admission_wait_seconds": _Family("counter", "Seconds that all TFTP transfers have waited for a place."),
+    "pxed_tftp_transfers_kept_alive": _Family("gauge", "TFTP transfers without a place that go on slowly meanwhile."),
+    "pxed_tftp_answered_without_place": _Family("counter", "TFTP clients answered before their place, not to give up."),
+    "pxed_tftp_paced": _Family("counter", "Times that TFTP data waited for its interface's token bucket."),
     "pxed_tftp_received_datagrams": _Family("counter", "Datagrams that arrived on the TFTP ports."),
     "pxed_tftp_sent_datagrams": _Family("counter", "Datagrams sent from the TFTP ports."),
     "pxed_tftp_retransmitted_datagrams": _Family("counter", "TFTP datagrams that were sent again."),
@@ -66,7 +75,15 @@ _ROWS: dict[str, dict[str, _Row]] = {
         "requests": ("pxed_tftp_requests", {}),
         "running": ("pxed_tftp_transfers_running", {}),
         "asked": ("pxed_tftp_transfers_asked", {}),
-        "queued": ("pxed_tftp_transfers_queued", {}),
+        "waiting": ("pxed_tftp_transfers_waiting", {}),
+        "served": ("pxed_tftp_transfers_served", {}),
+        "places": ("pxed_tftp_places", {}),
+        "admitted_at_once": ("pxed_tftp_admitted", {"when": "at-once"}),
+        "admitted_later": ("pxed_tftp_admitted", {"when": "later"}),
+        "waited_ms": ("pxed_tftp_admission_wait_seconds", {}),
+        "kept_alive": ("pxed_tftp_transfers_kept_alive", {}),
+        "answered_without_place": ("pxed_tftp_answered_without_place", {}),
+        "paced": ("pxed_tftp_paced", {}),
         "received": ("pxed_tftp_received_datagrams", {}),
         "datagrams": ("pxed_tftp_sent_datagrams", {}),
         "retransmits": ("pxed_tftp_retransmitted_datagrams", {}),
@@ -120,7 +137,8 @@ def families(statistics: Mapping[str, Figures]) -> list[Metric]:
             family, labels = _place(service, name)
             kind, text = _FAMILIES.get(family, ("unknown", f"The figure {name!r} of {service}."))
             metric = made.setdefault(family, Metric(family, text, kind))
-            metric.add_sample(f"{family}_total" if kind == "counter" else family, labels, value)
+            base_unit = value / 1000 if name.endswith("_ms") else value
+            metric.add_sample(f"{family}_total" if kind == "counter" else family, labels, base_unit)
     return list(made.values())
 
 

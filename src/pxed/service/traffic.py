@@ -14,8 +14,8 @@ from pxed.types import Identity, JobState, Traffic, Transfer
 
 __all__ = ["Snapshots"]
 
-# Transfers that wait, by the engine's name for it: for their file, or for others to end.
-_WAITING = frozenset({"asked", "queued"})
+# Transfers that wait, by the engine's gauges: for their file, or for others to end.
+_WAITING = ("asked", "waiting")
 
 
 class Snapshots:
@@ -42,11 +42,11 @@ class Snapshots:
         running = await self._tftp.transfers(limit)
         tftp, http = self._tftp.statistics, self._http.statistics
         jobs = [job for job in self._transactions.jobs() if job.state is JobState.RUNNING]
-        waiting = sum(tftp.get(state, 0) for state in _WAITING)
+        waiting = sum(tftp[gauge] for gauge in _WAITING)
         return Traffic(
             time=time.monotonic(),
             tftp_bytes=tftp["bytes"],
-            tftp_running=tftp["running"] - waiting,
+            tftp_running=max(0, tftp["running"] - waiting),
             tftp_waiting=waiting,
             tftp_retransmits=tftp["retransmits"],
             http_bytes=http["bytes"],
