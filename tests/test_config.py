@@ -279,7 +279,7 @@ MISTAKES = {
         f'f.toml:2: key `server.address`: expected {ADDRESS}; got "x"\n'
         "f.toml:3: key `tftp.root`: expected an absolute path; the key is missing\n"
         "f.toml:4: key `tftp.port`: expected a whole number from 1 to 65535; got 0\n"
-        "f.toml:6: key `http.prt`: expected one of `port`; did you mean `http.port`?",
+        "f.toml:6: key `http.prt`: expected one of `port`, `connections`, `connections_per_address`; did you mean `http.port`?",
     ),
 }
 

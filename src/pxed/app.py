@@ -23,6 +23,7 @@ from pxed.control import ServerControl
 from pxed.errors import OperatorError
 from pxed.images.library import Library
 from pxed.net import diagnose
+from pxed.net.connection import Limits
 from pxed.net.interfaces import Interfaces
 from pxed.service.dhcp import DhcpService
 from pxed.service.http import MachineHttp
@@ -78,9 +79,10 @@ class Server:
         missing = self._names.missing_programs
         same_host = config.dhcp.same_host_dhcp
         self._dhcp = DhcpService(self._interfaces, same_host, site, transactions, peers, missing=missing)
-        port, whose = config.http.port, peers.mac
+        http, whose = config.http, peers.mac
+        limits = Limits(connections=http.connections, per_address=http.connections_per_address)
         self._http = MachineHttp(
-            addresses, port, self._names, transactions, self.library, metrics=metrics, mac_of=whose
+            addresses, http.port, self._names, transactions, self.library, limits=limits, metrics=metrics, mac_of=whose
         )
         port, threads = config.tftp.port, config.tftp.threads
         self._tftp = TftpService(addresses, port, self._names, threads=threads, metrics=metrics, mac_of=whose)

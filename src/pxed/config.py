@@ -91,6 +91,8 @@ class Http(Struct, frozen=True, forbid_unknown_fields=True):
     """[http]: boot HTTP, for firmware, preboot clients and agents."""
 
     port: Port = 80
+    connections: Annotated[int, Meta(ge=16, le=60000)] = 2048  # at once; idle and stalled ones make room for others
+    connections_per_address: Annotated[int, Meta(ge=1)] = 512  # behind NAT a whole site has one address
 
 
 class Transaction(Struct, frozen=True, forbid_unknown_fields=True):

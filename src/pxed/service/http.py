@@ -69,7 +69,7 @@ class MachineHttp:
     @property
     def statistics(self) -> dict[str, int]:
         """Connections, requests, bytes, and what was given up by reason."""
-        return {**self._server.statistics, "open": self._server.connections, **self._metrics.http_outcomes}
+        return {**self._server.statistics, **self._metrics.http_outcomes}
 
     @property
     def ports(self) -> list[int]:
