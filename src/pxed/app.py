@@ -31,6 +31,7 @@ from pxed.service.metrics import Inventory, Metrics
 from pxed.service.metrics_http import MetricsHttp
 from pxed.service.names import Names
 from pxed.service.peers import Peers
+from pxed.service.quiet import DropReport
 from pxed.service.tftp import TftpService
 from pxed.service.traffic import Snapshots
 from pxed.service.transactions import Transactions
@@ -86,7 +87,9 @@ class Server:
         )
         port, threads = config.tftp.port, config.tftp.threads
         self._tftp = TftpService(addresses, port, self._names, threads=threads, metrics=metrics, mac_of=whose)
-        metrics.watch(self._parts(), self._inventory)
+        parts = self._parts()
+        metrics.watch(parts, self._inventory)
+        self._drops = DropReport({part: parts[part] for part in ("tftp", "dhcp")})
         self._scraped = MetricsHttp(place, metrics) if (place := config.metrics.place) else None
         self.control = ServerControl(
             addresses,
@@ -131,7 +134,11 @@ class Server:
         self._tftp.start()
         if self._scraped is not None:
             self._scraped.start()
-        self._ticker = asyncio.get_running_loop().create_task(_tick(self.transactions.tick))
+        self._ticker = asyncio.get_running_loop().create_task(_tick(self._tick))
+
+    def _tick(self, now: float) -> None:
+        self.transactions.tick(now)
+        self._drops.look(now)
 
     async def stop(self) -> None:
         """Stop answering, let responses in progress end, save everything. Safe after a failed `open`."""

@@ -37,8 +37,8 @@ STABLE = {
     """,
     "gauge": """
         pxed_build_info pxed_machines pxed_jobs
-        pxed_tftp_transfers_running pxed_tftp_transfers_waiting pxed_tftp_transfers_served pxed_tftp_transfers_kept_alive
-        pxed_tftp_places pxed_tftp_transfers_asked pxed_cache_files
+        pxed_tftp_transfers_running pxed_tftp_transfers_waiting pxed_tftp_transfers_served
+        pxed_tftp_transfers_kept_alive pxed_tftp_places pxed_tftp_transfers_asked pxed_cache_files
         pxed_cache_bytes pxed_cache_loading pxed_http_connections_open process_resident_memory_bytes
     """,
     "histogram": "pxed_phase_seconds pxed_transfer_seconds",
