@@ -2,20 +2,22 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from pxed.net.message import BytesBody, Response
 from pxed.service.metrics import Metrics
 from pxed.service.peers import Peers
 from pxed.service.traffic import Snapshots
 from pxed.types import Event, Identity, Job, JobState, Machine
+from support.httpd import Httpd
 from support.tftp_service import Running, Socket
 from support.tftp_sim import ack, rrq
 
 MAC = "52:54:00:12:34:56"
 DATA = bytes(100_000)
+DOWNLOAD = bytes(64 << 20)  # more than the kernels of both sides hold
 
 
 class Known:
@@ -34,9 +36,14 @@ class Scene:
         self.metrics = Metrics()
         self.peers = Peers()
         self.server = Running(root, ("127.0.0.1",), metrics=self.metrics, mac_of=self.peers.told)
-        http = SimpleNamespace(statistics={"bytes": 5, "open": 2})
+        self.http = Httpd(lambda request: Response(200, BytesBody(DOWNLOAD)))
         self.snapshots = Snapshots(
-            self.server.service, cast(Any, http), self.metrics, cast(Any, Known()), self.peers, lambda: 100.0
+            self.server.service,
+            cast(Any, self.http.server),
+            self.metrics,
+            cast(Any, Known()),
+            self.peers,
+            lambda: 100.0,
         )
 
 
@@ -44,14 +51,15 @@ class Scene:
 def scene(tmp_path: Path) -> Iterator[Scene]:
     (tmp_path / "vmlinuz").write_bytes(DATA)
     made = Scene(tmp_path)
-    yield made
+    with made.http:
+        yield made
     made.server.stop()
 
 
 def test_nothing_moves(scene: Scene) -> None:
     now = scene.server.call(scene.snapshots.take(10))
-    assert (now.transfers, now.tftp_running, now.tftp_waiting, now.tftp_bytes, now.http_bytes) == ((), 0, 0, 0, 5)
-    assert (now.steps, now.http_connections) == ({"restore": 1}, 2)
+    assert (now.transfers, now.tftp_running, now.tftp_waiting, now.tftp_bytes, now.http_bytes) == ((), 0, 0, 0, 0)
+    assert (now.steps, now.http_connections) == ({"restore": 1}, 0)
 
 
 def test_transfers_that_run(scene: Scene) -> None:
@@ -79,6 +87,20 @@ def test_transfers_that_run(scene: Scene) -> None:
     assert later.time > now.time
     for client in clients:
         client.close()
+
+
+def test_downloads_over_http(scene: Scene) -> None:
+    scene.peers.learn("127.0.0.1", MAC)
+    with scene.http.connect() as client:  # it reads the beginning, and then waits
+        client.sock.sendall(b"GET /pxed/environment/initramfs HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.sock.recv(5) == b"HTTP/"
+        now = scene.server.call(scene.snapshots.take(10))
+        (transfer,) = now.transfers
+        assert (transfer.protocol, transfer.machine, transfer.size) == ("http", "pc-1", len(DOWNLOAD))
+        assert (transfer.name, transfer.state) == ("/pxed/environment/initramfs", "sending")
+        assert 0 < transfer.bytes <= now.http_bytes < len(DOWNLOAD)
+        assert now.http_connections == 1
+        assert scene.server.call(scene.snapshots.take(0)).transfers == ()
 
 
 def test_failures_are_kept(scene: Scene) -> None:

@@ -21,7 +21,7 @@ from pxed.net.admission import Rank
 from pxed.net.message import Request, Response, Segment, Unsatisfiable, head_bytes, parse_range
 from pxed.net.requests import RequestReader
 
-__all__ = ["QUEUE", "Connection", "Limits"]
+__all__ = ["QUEUE", "Connection", "Download", "Limits"]
 
 _log = structlog.get_logger("pxed.net.http")
 
@@ -89,7 +89,19 @@ class _Outgoing(Struct):
     head_left: int  # of them, of the response's head
     give_up: float  # loop time
     seen: float  # loop time when `taken` was looked at
+    path: str  # that was asked for
+    begun: float  # loop time
     taken: int = 0  # of its bytes, by the client
+
+
+class Download(Struct, frozen=True):
+    """A response that is being sent."""
+
+    peer: tuple[str, int]
+    path: str
+    sent: int  # bytes of the body that the kernel has taken
+    size: int  # bytes of the body, or of the range of it that was asked for
+    begun: float  # loop time
 
 
 Respond = Callable[[Request], Awaitable[Response]]
@@ -138,6 +150,15 @@ class Connection:
     def address(self) -> str:
         """The client's."""
         return self._peer[0]
+
+    @property
+    def download(self) -> Download | None:
+        """What is being sent, if anything."""
+        out = self._outgoing
+        if out is None or out.is_head or not out.path:
+            return None
+        size = out.stop - out.start
+        return Download(self._peer, out.path, size - (out.left - out.head_left), size, out.begun)
 
     @property
     def idle(self) -> bool:
@@ -311,7 +332,19 @@ class Connection:
         now = self._loop.time()
         give_up = now + self._limits.stall_timeout + left / self._limits.slowest
         self._outgoing = _Outgoing(
-            response, start, stop, is_head, keep_alive, chunks, left, left, len(head), give_up, now
+            response,
+            start,
+            stop,
+            is_head,
+            keep_alive,
+            chunks,
+            left,
+            left,
+            len(head),
+            give_up,
+            now,
+            request.path if request is not None else "",
+            now,
         )
         if left > _SMALL:
             self._bound_queue()

@@ -20,7 +20,7 @@ import structlog
 from msgspec import Struct
 
 from pxed.net.admission import Admission, Rank, Refused
-from pxed.net.connection import QUEUE, Connection, Limits
+from pxed.net.connection import QUEUE, Connection, Download, Limits
 from pxed.net.holders import bind_error
 from pxed.net.message import Request, Response, head_bytes
 
@@ -96,6 +96,10 @@ class BootHttp:
     def connections(self) -> int:
         """Connections open now."""
         return len(self._connections)
+
+    def downloads(self) -> list[Download]:
+        """The responses that are being sent."""
+        return [download for connection in self._connections if (download := connection.download) is not None]
 
     def open(self) -> None:
         """Bind and listen. Raises OperatorError: taken (it says by whom), no permission, not our address."""

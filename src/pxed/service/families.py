@@ -57,6 +57,7 @@ _FAMILIES = {
     "pxed_http_connections": _Family("counter", "Boot HTTP connections that were accepted."),
     "pxed_http_connections_open": _Family("gauge", "Boot HTTP connections that are open."),
     "pxed_http_requests": _Family("counter", "Boot HTTP requests."),
+    "pxed_http_waits": _Family("counter", "Times that new boot HTTP connections waited because all were busy."),
     "pxed_http_refused": _Family("counter", "Boot HTTP connections that were refused or given up, by reason."),
     "pxed_dhcp_received_datagrams": _Family("counter", "Datagrams that arrived on ports 67 and 4011."),
     "pxed_dhcp_sent_datagrams": _Family("counter", "Datagrams sent from ports 67 and 4011."),
@@ -105,6 +106,7 @@ _ROWS: dict[str, dict[str, _Row]] = {
         "connections": ("pxed_http_connections", {}),
         "open": ("pxed_http_connections_open", {}),
         "requests": ("pxed_http_requests", {}),
+        "waited": ("pxed_http_waits", {}),
         "*": ("pxed_http_refused", {"reason": "*"}),
     },
     "dhcp": {

@@ -9,7 +9,7 @@ import structlog
 
 from pxed.errors import NotFoundError, OperatorError, PeerError, RefusedError
 from pxed.images.library import Library
-from pxed.net.connection import Limits
+from pxed.net.connection import Download, Limits
 from pxed.net.http import BootHttp
 from pxed.net.message import Body, BytesBody, FileBody, Request, Response
 from pxed.service.metrics import Metrics
@@ -75,6 +75,10 @@ class MachineHttp:
     def ports(self) -> list[int]:
         """The ports listened on, one per address."""
         return self._server.ports
+
+    def downloads(self) -> list[Download]:
+        """The responses that are being sent."""
+        return self._server.downloads()
 
     def open(self) -> None:
         """Bind. Raises OperatorError, which says who holds the port."""

@@ -1,10 +1,12 @@
 """What moves at this moment, as `pxed top` shows it: bytes so far, transfers under way, machines on their way."""
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
 
 from pxed._ext.tftp_events import Progress
+from pxed.net.connection import Download
 from pxed.service.http import MachineHttp
 from pxed.service.metrics import Metrics
 from pxed.service.peers import Peers
@@ -40,6 +42,8 @@ class Snapshots:
     async def take(self, limit: int) -> Traffic:
         """One, with at most `limit` transfers."""
         running = await self._tftp.transfers(limit)
+        downloads = self._http.downloads()[: limit - len(running)]
+        loop_time = asyncio.get_running_loop().time()
         tftp, http = self._tftp.statistics, self._http.statistics
         jobs = [job for job in self._transactions.jobs() if job.state is JobState.RUNNING]
         waiting = sum(tftp[gauge] for gauge in _WAITING)
@@ -51,7 +55,10 @@ class Snapshots:
             tftp_retransmits=tftp["retransmits"],
             http_bytes=http["bytes"],
             http_connections=http["open"],
-            transfers=tuple(self._transfer(progress) for progress in running),
+            transfers=(
+                *(self._transfer(progress) for progress in running),
+                *(self._download(download, loop_time) for download in downloads),
+            ),
             places=self._metrics.phases.places(self._clock()),
             steps=dict(Counter(job.step for job in jobs)),
             failures=tuple(self._metrics.failures),
@@ -73,6 +80,20 @@ class Snapshots:
             retransmits=progress.retransmits,
             blksize=progress.blksize,
             windowsize=progress.windowsize,
+        )
+
+    def _download(self, download: Download, now: float) -> Transfer:
+        peer, port = download.peer
+        return Transfer(
+            id=f"http/{peer}/{port}/{download.begun:.6f}",
+            protocol="http",
+            peer=peer,
+            machine=self._machine(peer),
+            name=download.path,
+            state="sending",
+            bytes=download.sent,
+            size=download.size,
+            seconds=now - download.begun,
         )
 
     def _machine(self, peer: str) -> str:
