@@ -86,22 +86,39 @@ def test_every_key_is_taken_over() -> None:
 MISTAKES = {
     "unknown key, nearest in its section": (
         MINIMAL.replace("state_dir", "statedir"),
-        "f.toml:3: key `server.statedir`: expected one of `address`, `state_dir`, `socket`, `user`; "
+        "f.toml:3: key `server.statedir`: expected one of `address`, `state_dir`, `socket`, `user`, `rates`; "
         "did you mean `server.state_dir`?",
     ),
     "required key mistyped is said once": (
         MINIMAL.replace("address", "adress"),
-        "f.toml:2: key `server.adress`: expected one of `address`, `state_dir`, `socket`, `user`; "
+        "f.toml:2: key `server.adress`: expected one of `address`, `state_dir`, `socket`, `user`, `rates`; "
         "did you mean `server.address`?",
     ),
     "key of another section": (
         MINIMAL + "same_host_dhcp = true\n",
-        "f.toml:6: key `tftp.same_host_dhcp`: expected one of `root`, `port`, `threads`; "
+        "f.toml:6: key `tftp.same_host_dhcp`: expected one of `root`, `rate`, `running`, `port`, `threads`; "
         "did you mean `dhcp.same_host_dhcp`?",
+    ),
+    "no rate": (
+        MINIMAL + 'rate = "fast"\n',
+        'f.toml:6: key `tftp.rate`: expected a rate like "900Mbit" or "2.5Gbit"; got "fast"',
+    ),
+    "a rate without a unit": (
+        MINIMAL + "rate = 100\n",
+        'f.toml:6: key `tftp.rate`: expected a rate like "900Mbit" or "2.5Gbit"; got 100',
+    ),
+    "a rate at which nothing boots": (
+        MINIMAL + 'rate = "99kbit"\n',
+        'f.toml:6: key `tftp.rate`: expected a rate like "900Mbit" or "2.5Gbit"; got "99kbit", which is too slow',
+    ),
+    "no rate for an interface": (
+        MINIMAL.replace("[tftp]", 'rates = { eth0 = "1Gbit", eth1 = "" }\n[tftp]'),
+        'f.toml:4: key `server.rates`: expected a table from interfaces to rates like "900Mbit" or "2.5Gbit"; '
+        'got "" for "eth1"',
     ),
     "unknown key like nothing": (
         MINIMAL + "zzz = 1\n",
-        "f.toml:6: key `tftp.zzz`: expected one of `root`, `port`, `threads`",
+        "f.toml:6: key `tftp.zzz`: expected one of `root`, `rate`, `running`, `port`, `threads`",
     ),
     "unknown section": (
         MINIMAL + "[dchp]\n",
@@ -193,7 +210,7 @@ MISTAKES = {
     ),
     "key with a line break in it": (
         MINIMAL + '"a\\nb" = 1\n',
-        "f.toml:6: key `tftp.a\\nb`: expected one of `root`, `port`, `threads`",
+        "f.toml:6: key `tftp.a\\nb`: expected one of `root`, `rate`, `running`, `port`, `threads`",
     ),
     "relative path": (
         MINIMAL.replace("/srv/tftp", "srv"),
@@ -279,7 +296,8 @@ MISTAKES = {
         f'f.toml:2: key `server.address`: expected {ADDRESS}; got "x"\n'
         "f.toml:3: key `tftp.root`: expected an absolute path; the key is missing\n"
         "f.toml:4: key `tftp.port`: expected a whole number from 1 to 65535; got 0\n"
-        "f.toml:6: key `http.prt`: expected one of `port`, `connections`, `connections_per_address`; did you mean `http.port`?",
+        "f.toml:6: key `http.prt`: expected one of `port`, `connections`, `connections_per_address`; "
+        "did you mean `http.port`?",
     ),
 }
 

@@ -24,7 +24,7 @@ from pxed.errors import OperatorError
 from pxed.images.library import Library
 from pxed.net import diagnose
 from pxed.net.connection import Limits
-from pxed.net.interfaces import Interfaces
+from pxed.net.interfaces import Interfaces, speed
 from pxed.service.dhcp import DhcpService
 from pxed.service.http import MachineHttp
 from pxed.service.metrics import Inventory, Metrics
@@ -32,6 +32,7 @@ from pxed.service.metrics_http import MetricsHttp
 from pxed.service.names import Names
 from pxed.service.peers import Peers
 from pxed.service.quiet import DropReport
+from pxed.service.rates import Rates
 from pxed.service.tftp import TftpService
 from pxed.service.traffic import Snapshots
 from pxed.service.transactions import Transactions
@@ -56,6 +57,9 @@ RELOADED = frozenset(
         "dhcp.boot_program_dir",
         "dhcp.mtftp_machines",
         "tftp.root",
+        "tftp.rate",
+        "tftp.running",
+        "server.rates",
     }
 )
 
@@ -86,7 +90,10 @@ class Server:
             addresses, http.port, self._names, transactions, self.library, limits=limits, metrics=metrics, mac_of=whose
         )
         port, threads = config.tftp.port, config.tftp.threads
-        self._tftp = TftpService(addresses, port, self._names, threads=threads, metrics=metrics, mac_of=whose)
+        self._rates = Rates(config, interface_of=self._interfaces.interface_of, speed_of=speed)
+        self._tftp = TftpService(
+            addresses, port, self._names, threads=threads, metrics=metrics, mac_of=whose, rates=self._rates
+        )
         parts = self._parts()
         metrics.watch(parts, self._inventory)
         self._drops = DropReport({part: parts[part] for part in ("tftp", "dhcp")})
@@ -163,6 +170,8 @@ class Server:
         self.transactions.configure(new)
         self._names.configure(new)
         self._dhcp.site = boot.Site.from_config(new)
+        self._rates.configure(new)
+        self._tftp.share_places()
         self._log.info("configuration read again", changed=list(changed), needs_restart=list(restart))
         return Reloaded(changed=changed, restart=restart)
 

@@ -46,6 +46,7 @@ class Server(Struct, frozen=True, forbid_unknown_fields=True):
     state_dir: str = "/var/lib/pxed"
     socket: str = "/run/pxed/pxed.sock"  # the admin API
     user: str = ""  # drop to this user after binding; "" = stay
+    rates: dict[str, str] = field(default_factory=dict)  # interface -> what TFTP may send through it: "900Mbit"
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -80,9 +81,15 @@ def _tftp_threads() -> int:
 
 
 class Tftp(Struct, frozen=True, forbid_unknown_fields=True):
-    """[tftp]: `threads` serve it, each a share of the clients; by default as many as there are cores, at most 4."""
+    """[tftp]: `threads` serve it, each a share of the clients; by default as many as there are cores, at most 4.
+
+    `running` clients are served at full speed at a time. More wait for their first answer, for as long as firmware
+    does, and then get a block a second until there is a place. 0: enough to fill the interfaces' lines.
+    """
 
     root: str
+    rate: str = ""  # what may be sent in all, headers included: "900Mbit"; "" = no limit
+    running: Annotated[int, Meta(ge=0, le=20_000)] = 0
     port: Port = 69
     threads: Annotated[int, Meta(ge=1, le=64)] = field(default_factory=_tftp_threads)
 
@@ -399,6 +406,28 @@ def _unless_empty(rule: Callable[[str], Iterator[str]]) -> Callable[[str], Itera
     return lambda value: rule(value) if value else ()
 
 
+_RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([kMG])bit(?:/s)?")
+_RATE_EXPECTED = 'a rate like "900Mbit" or "2.5Gbit"'
+# A datagram of full size must leave within a second or so, or firmware gives up.
+_LEAST_RATE = 12_500
+
+
+def bytes_per_second(rate: str) -> int:
+    """A rate of the configuration as a number; 0, no limit, for "" (and for what is no rate: `parse` refuses it)."""
+    found = _RATE.fullmatch(rate)
+    return int(float(found[1]) * {"k": 1e3, "M": 1e6, "G": 1e9}[found[2]] / 8) if found else 0
+
+
+def _bad_rate(value: str) -> Iterator[str]:
+    if bytes_per_second(value) < _LEAST_RATE:
+        yield f"{_shown(value)}, which is too slow" if _RATE.fullmatch(value) else _shown(value)
+
+
+def _bad_rates(value: dict[str, str]) -> Iterator[str]:
+    for name, rate in value.items():
+        yield from (f"{wrong} for {_shown(name)}" for wrong in _bad_rate(rate))
+
+
 _SECONDS = _Rule("a number of seconds above 0", lambda value: () if math.isfinite(value) else (str(value),))
 _PATH = _Rule("an absolute path", _absolute)
 _PATH_OR_EMPTY = _Rule("an absolute path", _unless_empty(_absolute))
@@ -406,7 +435,9 @@ _RULES: dict[str, _Rule] = {
     "server.address": _Rule("an IPv4 address, or a list of different ones", _bad_addresses),
     "server.state_dir": _PATH,
     "server.socket": _Rule(f"an absolute path of at most {SOCKET_PATH_BYTES} bytes", _bad_socket),
+    "server.rates": _Rule('a table from interfaces to rates like "900Mbit" or "2.5Gbit"', _bad_rates),
     "tftp.root": _PATH,
+    "tftp.rate": _Rule(_RATE_EXPECTED, _unless_empty(_bad_rate)),
     "dhcp.boot_programs": _Rule("a table from architecture numbers (0 to 65535) to file names", _bad_boot_programs),
     "dhcp.boot_program_dir": _PATH,
     "dhcp.mtftp_machines": _Rule('a list of different MACs like "52:54:00:12:34:56"', _bad_macs),

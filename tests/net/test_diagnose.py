@@ -51,6 +51,18 @@ def said(findings: Iterator[Finding]) -> list[tuple[str, str, str]]:
     return [(finding.level, finding.kind, finding.text) for finding in findings]
 
 
+def test_a_rate_of_no_interface_of_ours(make: Make) -> None:
+    config = make(server='rates = { eth0 = "1Gbit", eth9 = "1Gbit" }')
+    used = [entry.name for entry in LOCAL if entry.address == "10.78.0.1"]
+    found = said(d.rates(config, LOCAL))
+    assert [text for _, _, text in found] == [
+        f"server.rates {name} limits nothing: the interfaces of server.address are: {', '.join(used)}."
+        for name in ("eth0", "eth9")
+        if name not in used
+    ]
+    assert {(level, kind) for level, kind, _ in found} == {("warning", "rates")}
+
+
 # -- addresses ------------------------------------------------------------------------------------------------------
 
 

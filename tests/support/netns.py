@@ -63,10 +63,20 @@ class Daemon:
             pass
         return line
 
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
     def stop(self) -> None:
         """End it: SIGTERM, then SIGKILL."""
         _end(self._process)
         self._reader.join(_PATIENCE)
+
+    def rest(self) -> list[str]:
+        """End it; the lines that nobody has read."""
+        self.stop()
+        return list(iter(lambda: self._lines.get(timeout=_PATIENCE), ""))
 
 
 def _end(process: "subprocess.Popen[Any]") -> None:

@@ -51,6 +51,7 @@ def diagnose(config: Config, server_pid: int | None = None) -> list[Finding]:
     return [
         *addresses(config, local),
         *ports(config, here, server_pid),
+        *rates(config, local),
         *tftp_root(config),
         *boot_programs(config),
         *environment(config),
@@ -115,6 +116,16 @@ def _port(protocol: Protocol, address: str, port: int, hint: str, server_pid: in
                 hint = ""
             sentence = str(bind_error(protocol, address or "this host", port, error, hint))
             yield Finding("error", "port", sentence)
+
+
+def rates(config: Config, local: Iterable[InterfaceAddress]) -> Iterator[Finding]:
+    """Does each rate limit something?"""
+    used = {entry.name for entry in local if entry.address in config.server.addresses}
+    for name in config.server.rates:
+        if name not in used:
+            have = ", ".join(sorted(used)) or "none"
+            text = f"server.rates {name} limits nothing: the interfaces of server.address are: {have}."
+            yield Finding("warning", "rates", text)
 
 
 def tftp_root(config: Config) -> Iterator[Finding]:

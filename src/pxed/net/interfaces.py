@@ -10,6 +10,7 @@ import struct
 import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -17,7 +18,7 @@ from pxed.errors import OperatorError
 from pxed.wire.dhcp import UNSPECIFIED
 from pxed.wire.iana import BROADCAST
 
-__all__ = ["InterfaceAddress", "Interfaces", "list_addresses", "neighbour_mac"]
+__all__ = ["InterfaceAddress", "Interfaces", "list_addresses", "neighbour_mac", "speed"]
 
 _NLMSG_HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port id
 _IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, interface index
@@ -58,6 +59,15 @@ def list_addresses() -> list[InterfaceAddress]:
                     raise OSError(code, f"rtnetlink: {os.strerror(code)}")
                 if kind == _RTM_NEWADDR and (entry := _parse_address(payload)):
                     found.append(entry)
+
+
+def speed(interface: str) -> int | None:
+    """What an interface carries, in bytes per second; None when it does not say (virtual ones, a pulled cable)."""
+    try:
+        megabits = int(Path("/sys/class/net", interface, "speed").read_text())
+    except (OSError, ValueError):
+        return None
+    return megabits * 125_000 if megabits > 0 else None
 
 
 def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -155,6 +165,11 @@ class Interfaces:
             return socket.if_indextoname(index)
         except OSError:
             return f"if{index}"
+
+    def interface_of(self, address: str) -> str:
+        """The interface that has a configured address; "" when there is none."""
+        entry = self._local.get(address)
+        return entry.name if entry else ""
 
     def is_ours(self, address: str) -> bool:
         """Whether this is one of the configured addresses."""

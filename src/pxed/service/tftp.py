@@ -23,6 +23,7 @@ from pxed.service.blobs import BlobCache
 from pxed.service.metrics import Metrics
 from pxed.service.names import BytesContent, Content, NotFound
 from pxed.service.quiet import Throttle
+from pxed.service.rates import Rates
 
 __all__ = ["TftpService"]
 
@@ -65,14 +66,19 @@ class TftpService:
         threads: int = 1,
         metrics: Metrics | None = None,
         mac_of: Callable[[str], str] = lambda _address: "",
+        rates: Rates | None = None,
     ) -> None:
-        """`port` 0 takes any free port per address (tests); `bound` tells which. `mac_of`: whose address it is."""
+        """`port` 0 takes any free port per address (tests); `bound` tells which. `mac_of`: whose address it is.
+
+        `rates`: how much may be sent, and to how many at a time.
+        """
         self._addresses = tuple(addresses)
         self._port = port
         self._names = names
         self._metrics = metrics or Metrics()
         self._mac_of = mac_of
-        self._engines = [Engine(secrets.randbits(64)) for _ in range(threads)]
+        self._rates = rates or Rates()
+        self._engines = [Engine(secrets.randbits(64), pacer=self._rates.whole) for _ in range(threads)]
         self._blobs = BlobCache()
         # What each unfinished request was answered with, so that others find it for as long as it is being sent.
         self._running: dict[tuple[Engine, int], Blob | None] = {}
@@ -97,14 +103,22 @@ class TftpService:
         """Bind. Raises OperatorError: taken (it says by whom), no permission, not our address."""
         first, *others = self._engines
         for address in self._addresses:
+            line = self._rates.line(address)
             try:
-                [(_, port)] = bound = first.bind([(address, self._port)])
+                [(_, port)] = bound = first.bind([(address, self._port)], pacer=line)
                 for engine in others:
-                    engine.bind([(address, port)], join=True)
+                    engine.bind([(address, port)], join=True, pacer=line)
                 self.bound += bound
             except OSError as error:
                 hint = "Another port can be set: [tftp] port (clients ask port 69 unless told otherwise)."
                 raise bind_error("udp", address, self._port, error, hint) from error
+        self.share_places()
+
+    def share_places(self) -> None:
+        """Give each engine its share of the places, at the start and when `rates` has changed."""
+        places = self._rates.places(self._addresses)
+        for engine in self._engines:
+            engine.places = -(-places // len(self._engines))
 
     def start(self) -> None:
         """Begin to serve; call it on the event loop."""
