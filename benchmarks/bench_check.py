@@ -39,7 +39,8 @@ def test_check(benchmark, site, kind):
             site.registry.check(identity, START)
 
     benchmark(every_tenth)
-    assert benchmark.stats.stats.mean / len(identities) < 1e-3
+    if benchmark.enabled:
+        assert benchmark.stats.stats.mean / len(identities) < 1e-3
 
 
 def test_seen_again(benchmark, site):
