@@ -382,11 +382,44 @@ def test_multicast_is_silent_where_no_address_fits(make: Make) -> None:
     assert said(d.multicast_route(make("1.1.1.1"), LOCAL, routes())) == []
 
 
+# -- interfaces -----------------------------------------------------------------------------------------------------
+
+
+def links(config: Config, folder: Path, mtu: int | None, room: int | None) -> list[tuple[str, str, str]]:
+    """What is said of LOCAL, and of a /16 beside it, on a kernel with these values."""
+    (folder / "class/net/eth0").mkdir(parents=True)
+    (folder / "sys/net/ipv4/neigh/default").mkdir(parents=True)
+    if mtu is not None:
+        (folder / "class/net/eth0/mtu").write_text(f"{mtu}\n")
+    if room is not None:
+        (folder / "sys/net/ipv4/neigh/default/gc_thresh3").write_text(f"{room}\n")
+    wide = InterfaceAddress(4, "eth2", "10.80.0.1", IPv4Network("10.80.0.0/16"))
+    return said(d.links(config, [*LOCAL, wide], str(folder), str(folder)))
+
+
+@pytest.mark.parametrize(("mtu", "room"), [(1500, 1024), (9000, 254), (None, None)])
+def test_interfaces_in_order(make: Make, tmp_path: Path, mtu: int | None, room: int | None) -> None:
+    assert links(make(), tmp_path / "kernel", mtu, room) == []
+
+
+def test_small_mtu(make: Make, tmp_path: Path) -> None:
+    ((level, kind, text),) = links(make(), tmp_path / "kernel", 1400, 1024)
+    assert (level, kind) == ("warning", "mtu")
+    assert text.startswith("The MTU of eth0 is 1400: ")
+
+
+def test_network_larger_than_the_neighbour_table(make: Make, tmp_path: Path) -> None:
+    ((level, kind, text),) = links(make("10.80.0.1"), tmp_path / "kernel", 1500, 1024)
+    assert (level, kind) == ("info", "neighbour-table")
+    assert "neighbour table has room for 1024 machines" in text
+    assert text.endswith("Run: sysctl net.ipv4.neigh.default.gc_thresh3=65536")
+
+
 # -- all of it ------------------------------------------------------------------------------------------------------
 
 
 def test_all_checks_on_this_host_as_it_is(make: Make) -> None:
     ports = f"port = {free_port()}\n[http]\nport = {free_port()}"
     findings = diagnose(make("127.0.0.1", dhcp="enabled = false", tftp=ports))
-    assert {finding.kind for finding in findings} <= {"address", "multicast-route"}
+    assert {finding.kind for finding in findings} <= {"address", "multicast-route", "mtu", "neighbour-table"}
     assert not any(finding.level == "error" for finding in findings)

@@ -11,8 +11,10 @@ __all__ = ["advise", "advise_http"]
 
 _BUSY = 0.9  # of one processor
 _ALL_BUSY = 0.95  # of all
+_IDLE = 0.5  # of one processor, left over: worth a thread
 _OTHER_WORK = 0.2  # of all, by neither clients nor server: the figures say more about the host than about the server
 _REPEATED = 0.001  # of all segments: more than that slows TCP down
+_LARGE_BLOCK = 1024  # bytes; two thirds of what an MTU of 1500 carries
 _SEGMENT = 1448  # bytes of TCP in a packet of an MTU of 1500
 
 
@@ -44,6 +46,12 @@ def _of_server(server: tftp.Summary, asked: tftp.Comparison, cores: int) -> list
             f"{name}: its receive buffer overflowed, {count} datagrams were lost: raise net.core.rmem_max "
             f"(now {_sysctl('net/core/rmem_max')})."
         )
+    full = sum(run.server_drops.get("SndbufErrors", 0) for run in runs)
+    if full:
+        said.append(
+            f"{name}: its send buffer was full {full} times: raise net.core.wmem_max "
+            f"(now {_sysctl('net/core/wmem_max')}), or the length of the interface's queue (ip link ... txqueuelen)."
+        )
     said += _of_neighbours(name, runs)
     if any(run.client_drops.get("ReasmReqds") for run in runs):
         said.append(
@@ -56,9 +64,15 @@ def _of_server(server: tftp.Summary, asked: tftp.Comparison, cores: int) -> list
         said += _processors(name, runs, cores)
         if not said and server.windowsize == 1 and all(run.server_cpu is not None for run in runs):
             said.append(
-                f"{name}: no processor and no buffer was exhausted; waiting for each ACK is the limit (--windowsize)."
+                f"{name}: no processor and no buffer was exhausted; waiting for each ACK is the limit "
+                f"(--windowsize{_small(server.blksize)})."
             )
     return said
+
+
+def _small(blksize: int) -> str:
+    """What to say of blocks that leave much of a packet empty, as part of a list of options."""
+    return f", and blksize: {blksize} bytes fill little of a packet" if blksize < _LARGE_BLOCK else ""
 
 
 def _of_http_server(server: http.Summary, cores: int) -> list[str]:
@@ -91,7 +105,10 @@ def _processors(name: str, runs: Sequence[Costs], cores: int) -> list[str]:
     own = _share((run.server_cpu or 0.0 for run in runs), runs, 1)
     clients = _share((run.generator_cpu for run in runs), runs, 1)
     if measured and own >= _BUSY:
-        return [f"{name}: kept {own:.1f} of {cores} processors busy, and that is its limit."]
+        idle = cores - _share((run.host_cpu for run in runs), runs, 1)
+        threads = name == "pxed" and idle >= _IDLE and isinstance(runs[0], tftp.Run)
+        more = " Another has time left: [tftp] threads." if threads else ""
+        return [f"{name}: kept {own:.1f} of {cores} processors busy, and that is its limit.{more}"]
     if clients >= _BUSY:
         return [f"{name}: the simulated clients kept a whole processor busy; it may be faster than could be measured."]
     if measured and _share((run.host_cpu for run in runs), runs, cores) >= _ALL_BUSY:

@@ -29,6 +29,12 @@ MULTICAST_SAMPLE = "239.255.0.1"
 # The architectures that nearly every machine is: without their boot programs pxed is of little use.
 COMMON_ARCHS = (ArchType.BIOS, ArchType.EFI_X64)
 
+# TFTP blocks are cut for it, and every network that machines boot from carries it.
+ETHERNET_MTU = 1500
+
+# A neighbour takes half a kilobyte of the kernel's memory.
+MOST_NEIGHBOURS = 65536
+
 # What `pxed environment build` leaves in Config.environment_dir.
 ENVIRONMENT_FILES = ("vmlinuz", "initramfs.cpio.zst")
 
@@ -58,6 +64,7 @@ def diagnose(config: Config, server_pid: int | None = None) -> list[Finding]:
         *state_dir(config),
         *user(config, server_pid),
         *multicast_route(config, local, _route_table()),
+        *links(config, local),
     ]
 
 
@@ -97,6 +104,8 @@ def ports(config: Config, here: Iterable[str], server_pid: int | None) -> Iterat
             ("udp", address, config.tftp.port, "Stop it, or set port in [tftp] (for tests: firmware asks 69).")
         )
         wanted.append(("tcp", address, config.http.port, "Stop it, or set port in [http]."))
+    if config.metrics.place is not None:
+        wanted.append(("tcp", *config.metrics.place, "Stop it, or set listen in [metrics]."))
     for protocol, address, port, hint in wanted:
         yield from _port(protocol, address, port, hint, server_pid)
 
@@ -283,6 +292,40 @@ def route(table: str, destination: str) -> str:
 def _address(field: str) -> int:
     """An address of /proc/net/route: the hexadecimal of a word in this machine's byte order."""
     return int.from_bytes(int(field, 16).to_bytes(4, os.sys.byteorder), "big")  # type: ignore[attr-defined]
+
+
+def links(
+    config: Config, local: Iterable[InterfaceAddress], proc: str = "/proc", sys: str = "/sys"
+) -> Iterator[Finding]:
+    """Do the served interfaces take full-size blocks, and does the neighbour table hold all machines behind them?"""
+    room = _number(f"{proc}/sys/net/ipv4/neigh/default/gc_thresh3")
+    for entry in local:
+        if entry.address not in config.server.addresses or entry.network.is_loopback:
+            continue
+        mtu = _number(f"{sys}/class/net/{entry.name}/mtu")
+        if mtu is not None and mtu < ETHERNET_MTU:
+            yield Finding(
+                "warning",
+                "mtu",
+                f"The MTU of {entry.name} is {mtu}: TFTP blocks as machines ask for them travel in fragments or not at "
+                f"all. Set it to {ETHERNET_MTU} where the network carries that.",
+            )
+        machines = entry.network.num_addresses - 2
+        if room is not None and machines > room:
+            yield Finding(
+                "info",
+                "neighbour-table",
+                f"This host's neighbour table has room for {room} machines, and {entry.network} on {entry.name} may "
+                "have more. When more than that are on at once, some get no answer. "
+                f"Run: sysctl net.ipv4.neigh.default.gc_thresh3={min(machines * 2, MOST_NEIGHBOURS)}",
+            )
+
+
+def _number(path: str) -> int | None:
+    try:
+        return int(Path(path).read_text())
+    except (OSError, ValueError):  # not in this kernel, or not for this network namespace
+        return None
 
 
 def _route_table() -> str:
