@@ -39,6 +39,12 @@ class Site:
         self.sent.append((start, stop, complete))
         self.ended.set()
 
+    def was_cut_off(self) -> None:
+        """The one download ended before its end, and how much of it went out was told."""
+        ((start, stop, complete),) = self.sent
+        assert (start, complete) == (0, False)
+        assert 0 < stop < BIG
+
     async def __call__(self, request: Request) -> Response:
         self.requests.append(request)
         match request.path:
@@ -291,7 +297,7 @@ def test_a_reader_that_stops_is_given_up(site: Site) -> None:
         client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.send("GET /big HTTP/1.1\nHost: x\n\n")
         assert site.ended.wait(60)
-        assert site.sent == [(0, BIG, False)]
+        site.was_cut_off()
         assert len(client.rest()) < BIG
         assert httpd.count("slow-reader") == 1
 
@@ -307,7 +313,7 @@ def test_a_reader_that_is_slower_than_the_slowest_is_given_up(site: Site) -> Non
         except ConnectionResetError:
             pass
         assert site.ended.wait(60)
-        assert site.sent == [(0, BIG, False)]
+        site.was_cut_off()
 
 
 def test_a_request_that_does_not_end_is_answered_408(site: Site) -> None:
@@ -383,7 +389,7 @@ def test_a_client_that_resets_in_the_middle_of_a_download(httpd: Httpd, site: Si
     client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.sock.close()
     assert site.ended.wait(60)
-    assert site.sent == [(0, BIG, False)]
+    site.was_cut_off()
     assert curl("--range", "0-3", httpd.url("/big")) == site.big.read_bytes()[:4]
 
 

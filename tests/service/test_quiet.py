@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from pxed.service.quiet import INTERVAL, MAX_KEYS, DropReport, Throttle
+from pxed.service.quiet import INTERVAL, LINES_IN_ALL, MAX_KEYS, Crowd, DropReport, Throttle
 from support.tftp_service import Running, Socket
 from support.tftp_sim import ack, rrq
 
@@ -36,6 +36,16 @@ def test_a_flood_of_keys_takes_bounded_memory() -> None:
     for number in range(MAX_KEYS + 100):
         throttle.passes(number)
     assert len(throttle._told) == MAX_KEYS
+
+
+def test_a_crowd_of_addresses() -> None:
+    clock = Clock()
+    crowd = Crowd(clock)
+    peers = [f"10.0.{number // 250}.{number % 250}" for number in range(500)]
+    assert sum(crowd.room("not-found", peer) is not None for peer in peers for _ in range(3)) == LINES_IN_ALL
+    assert crowd.room("evicted", peers[0]) == {}
+    clock.now += INTERVAL
+    assert crowd.room("not-found", peers[499]) == {"left_out": 1500 - LINES_IN_ALL}
 
 
 def lines(report: DropReport, now: float) -> list[tuple[str, str, str, int]]:

@@ -464,7 +464,7 @@ class Connection:
         if out.response.sent is None or out.is_head:
             return
         try:
-            out.response.sent(out.start, out.stop, complete)
+            out.response.sent(out.start, out.stop - (out.left - out.head_left), complete)
         except Exception:  # a bug of ours; the connection is not to blame
             _log.exception("the note of a delivery failed")
 

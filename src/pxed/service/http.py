@@ -14,6 +14,7 @@ from pxed.net.http import BootHttp
 from pxed.net.message import Body, BytesBody, FileBody, Request, Response
 from pxed.service.metrics import Metrics
 from pxed.service.names import BytesContent, Names, NotFound
+from pxed.service.quiet import Crowd
 from pxed.service.transactions import Transactions
 from pxed.types import ClaimRequest, FinishRequest, Report
 
@@ -63,6 +64,7 @@ class MachineHttp:
         self._clock = clock
         self._metrics = metrics or Metrics()
         self._mac_of = mac_of
+        self._crowd = Crowd(time.monotonic)
         self._log = structlog.get_logger("pxed.http")
         self._server = BootHttp(addresses, port, self._handle, limits)
 
@@ -109,7 +111,8 @@ class MachineHttp:
         peer, begun = request.peer[0], time.monotonic()
         content = await self._names.open(request.path, via="http", peer=peer, local=request.local[0], probe=probe)
         if isinstance(content, NotFound):
-            self._log.info("not found", path=request.path[:200], peer=peer, reason=content.reason)
+            if (more := self._crowd.room("not-found", peer)) is not None:
+                self._log.info("not found", path=request.path[:200], peer=peer, reason=content.reason, **more)
             return Response.text(404, "there is nothing under this name")
 
         def sent(start: int, stop: int, complete: bool) -> None:
@@ -192,7 +195,7 @@ class MachineHttp:
     # -- figures ---------------------------------------------------------------------------------------------------
 
     def _note_end(self, request: Request, length: int, size: int, seconds: float, complete: bool) -> None:
-        """One line per download of a name. Of `length` bytes the client may not have taken all when it was cut."""
+        """One line per download of a name; `length`: bytes that went out."""
         self._note_part(0, length, complete)
         peer = request.peer[0]
         mac = self._mac_of(peer)
@@ -206,7 +209,7 @@ class MachineHttp:
             bytes=length,
             size=size,
             seconds=round(seconds, 3),
-            **({"rate": round(length / seconds)} if complete and seconds else {}),
+            rate=round(length / seconds) if seconds else 0,
             **({"mac": mac} if mac else {}),
         )
         if not complete:

@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 
 from msgspec import Struct
-from prometheus_client import CollectorRegistry, Histogram, Metric, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Histogram,
+    Metric,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.registry import Collector
 
 from pxed.service.families import Figured, Figures
@@ -41,6 +48,8 @@ class Metrics:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
+        # When each began to be counted says nothing that the process' start time does not.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry(auto_describe=False)
         self._phase = Histogram(
             "pxed_phase_seconds",

@@ -7,9 +7,11 @@ import structlog
 
 from pxed.service.families import Figures
 
-__all__ = ["DropReport", "Throttle"]
+__all__ = ["Crowd", "DropReport", "Throttle"]
 
 INTERVAL = 60.0  # seconds
+LINES_PER_PEER = 5
+LINES_IN_ALL = 60
 MAX_KEYS = 4096  # a flood has as many addresses as it likes
 
 
@@ -33,6 +35,22 @@ class Throttle:
         if len(self._told) > MAX_KEYS:
             self._told.popitem(last=False)
         return left_out if asked < self._lines else None
+
+
+class Crowd:
+    """Lines about what anybody can cause any number of: a few a minute about each address, some more about all."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._of_peer = Throttle(clock, LINES_PER_PEER)
+        self._in_all = Throttle(clock, LINES_IN_ALL)
+
+    def room(self, what: str, peer: str) -> dict[str, int] | None:
+        """None when the log has lines enough about this; else what to say of those that were left out."""
+        mine = self._of_peer.passes((what, peer))
+        whole = self._in_all.passes(what) if mine is not None else None
+        if mine is None or whole is None:
+            return None
+        return {"left_out": mine + whole} if mine + whole else {}
 
 
 # What is dropped in the ordinary course: late duplicates, and other people's DHCP.

@@ -22,7 +22,7 @@ from pxed.net.holders import bind_error
 from pxed.service.blobs import BlobCache
 from pxed.service.metrics import Metrics
 from pxed.service.names import BytesContent, Content, NotFound
-from pxed.service.quiet import Throttle
+from pxed.service.quiet import Crowd
 from pxed.service.rates import Rates
 
 __all__ = ["TftpService"]
@@ -31,10 +31,8 @@ __all__ = ["TftpService"]
 _NOT_DEFINED = 0
 _NOT_FOUND = 1
 
-# Ends of which a flood makes any number, and the lines a minute about each of them: for one address, and in all.
-_FLOODED = frozenset({"no-answer", "evicted", "abandoned", "not-found"})
-_LINES_PER_PEER = 5
-_LINES_IN_ALL = 60
+# Ends of which a flood makes any number.
+_FLOODED = frozenset({"no-answer", "evicted", "abandoned"})
 
 # Ends of a transfer that are the normal course of some client; everything else is worth a warning.
 _QUIET_OUTCOMES = frozenset({"ok", "probe", "closed", "refused", "superseded"})
@@ -86,8 +84,7 @@ class TftpService:
         # Whoever asked an engine what runs, in the order of the asking and so of the answers.
         self._asking: dict[Engine, deque[asyncio.Future[Listing]]] = {engine: deque() for engine in self._engines}
         self._log = structlog.get_logger("pxed.tftp")
-        self._of_peer = Throttle(time.monotonic, _LINES_PER_PEER)
-        self._in_all = Throttle(time.monotonic, _LINES_IN_ALL)
+        self._crowd = Crowd(time.monotonic)
         self._started = False
         self.bound: list[tuple[str, int]] = []
 
@@ -180,7 +177,7 @@ class TftpService:
         try:
             blob = await self._blob(request)
         except FileNotFoundError as error:
-            if (more := self._room("not-found", request.peer[0])) is not None:
+            if (more := self._crowd.room("not-found", request.peer[0])) is not None:
                 self._log.info("tftp not found", name=request.name, peer=request.peer[0], reason=str(error), **more)
             engine.refuse(request.id, _NOT_FOUND, "file not found")
         except OSError as error:
@@ -214,25 +211,14 @@ class TftpService:
         quiet = end.outcome in _QUIET_OUTCOMES
         if end.answered is not None:
             self._metrics.phases.acknowledged(end.answered)
-        # What was refused has a line already, with the reason.
-        left_out = self._room(end.outcome, peer) if end.outcome != "refused" else None
-        if left_out is not None:
+        left_out = self._crowd.room(end.outcome, peer) if end.outcome in _FLOODED else {}
+        if left_out is not None and end.outcome != "refused":  # which has a line already, with the reason
             mac = self._mac_of(peer)
             _tell(self._log.info if quiet else self._log.warning, end, {"mac": mac} if mac else {}, left_out)
             if not quiet:
                 self._metrics.failed(mac or peer, f"{end.name} over TFTP: {end.outcome} {end.error}".rstrip())
         if end.outcome == "ok":
             self._names.delivered(end.name, via="tftp", peer=peer, size=end.bytes, seconds=end.seconds)
-
-    def _room(self, what: str, peer: str) -> dict[str, int] | None:
-        """None when the log has lines enough about this; else what to say of those left out."""
-        if what not in _FLOODED:
-            return {}
-        mine = self._of_peer.passes((what, peer))
-        whole = self._in_all.passes(what) if mine is not None else None
-        if mine is None or whole is None:
-            return None
-        return {"left_out": mine + whole} if mine + whole else {}
 
 
 def _tell(log: Callable[..., None], end: Finished, *additions: Mapping[str, object]) -> None:
