@@ -12,7 +12,7 @@ from support.tftp_sim import ack, error, is_data, number, rrq
 
 # No two blocks of it are alike, so that a wrong one is seen.
 FILE = b"".join(index.to_bytes(4, "big") for index in range(2500))
-SMALL = FILE[:3000]
+SMALL = FILE[:9000]
 BLOB, SMALL_BLOB = Blob(FILE), Blob(SMALL)
 OPTIONS: tuple[dict[str, int | str], ...] = (
     {},
@@ -21,12 +21,24 @@ OPTIONS: tuple[dict[str, int | str], ...] = (
     {"blksize": 8, "windowsize": 65535},
     {"blksize": 65464, "timeout": 1},
     {"blksize": 512, "windowsize": 16, "timeout": 255, "tsize": 0},
+    {"blksize": 1408, "multicast": ""},
     {"blksize": "0x10", "windowsize": "-1", "tsize": 9 * 10**18},
 )
 MODES = ("octet", "netascii", "mail", "OcTeT")
 PEERS = tuple((f"10.0.0.{host}", port) for host in (1, 2, 3) for port in (1000, 1001))
-BYSTANDER = ("10.0.0.9", 2070)
-WORDS = (b"blksize\0", b"windowsize\0", b"timeout\0", b"tsize\0", b"octet\0", b"netascii\0", b"\0\1f\0octet\0")
+HONEST = "10.0.0.9"
+# (limit of the table, places of its admission): much room, a table that gets full, a queue.
+SERVERS = ((20_000, 0), (4, 0), (20_000, 1), (5, 2))
+WORDS = (
+    b"blksize\0",
+    b"windowsize\0",
+    b"timeout\0",
+    b"tsize\0",
+    b"multicast\0\0",
+    b"octet\0",
+    b"netascii\0",
+    b"\0\1f\0octet\0",
+)
 ASKING = (b"\0\1", b"\0\2")
 SAY, ASK, ACKNOWLEDGE, ERROR, WAIT, TIMER, SEND, REFUSE = range(8)
 
@@ -41,14 +53,19 @@ def seeds() -> dict[str, bytes]:
         "data": b"\0\3\0\1x",
         "cut": b"\0\1f\0octet\0blksize\0" + b"9" * 30,
     }
-    found = packets | {f"say-{name}": bytes((SAY, len(data))) + data for name, data in packets.items()}
+    talks = {f"say-{name}": bytes((SAY, len(data))) + data for name, data in packets.items()}
     for options in range(len(OPTIONS)):
         start = bytes((ASK, options, SEND))
-        found[f"transfer-{options}"] = start + bytes((ACKNOWLEDGE, 0)) * 24
-        found[f"losses-{options}"] = start + bytes((ACKNOWLEDGE, 0, TIMER, ACKNOWLEDGE, 255, WAIT, 40)) * 6
-        found[f"silence-{options}"] = start + bytes((TIMER,)) * 20
-    found["ended"] = bytes((ASK, 1, SEND, ACKNOWLEDGE, 0, ERROR, 0, ASK, 2, REFUSE, ASK, 3, ASK, 3, WAIT, 255, SEND))
-    return found
+        talks[f"transfer-{options}"] = start + bytes((ACKNOWLEDGE, 0)) * 24
+        talks[f"losses-{options}"] = start + bytes((ACKNOWLEDGE, 0, TIMER, ACKNOWLEDGE, 255, WAIT, 40)) * 6
+        talks[f"silence-{options}"] = start + bytes((TIMER,)) * 20
+    talks["ended"] = bytes((ASK, 1, SEND, ACKNOWLEDGE, 0, ERROR, 0, ASK, 2, REFUSE, ASK, 3, ASK, 3, WAIT, 255, SEND))
+    talks["crowd"] = (
+        b"".join(bytes((ASK + 8 * peer, peer, WAIT, 20)) for peer in range(len(PEERS))) + bytes((SEND,)) * 6
+    )
+    return packets | {
+        f"{name}-{shape}": bytes((shape,)) + data for name, data in talks.items() for shape in range(len(SERVERS))
+    }
 
 
 def one(data: bytes) -> None:
@@ -56,8 +73,8 @@ def one(data: bytes) -> None:
     _check_parser(data)
     if data[:2] in ASKING:  # nothing but the parser, a hundred times as fast
         return
-    talk = Talk()
     source = Source(data)
+    talk = Talk(*source.pick(SERVERS))
     for _ in range(400):
         if not source:
             break
@@ -70,25 +87,45 @@ def _check_parser(data: bytes) -> None:
     packet = parse(exact(data))
     if isinstance(packet, Request):
         assert packet.name.encode("utf-8", "surrogateescape") == data[2:].split(b"\0")[0]
-        assert set(packet.options) <= {"blksize", "tsize", "timeout", "windowsize"}
+        assert set(packet.options) <= {"blksize", "tsize", "timeout", "windowsize", "multicast"}
     else:
         assert packet is None or isinstance(packet, Ack | Error)
 
 
-class Talk:
-    """A sender, hostile peers, and one honest client whose transfer is under way."""
+class Bystander:
+    """An honest lock-step client that answers at once. It begins again, by another port, when it has its file."""
 
-    def __init__(self) -> None:
-        self.server = VirtualTftp(seed=7)
+    def __init__(self, port: int) -> None:
+        self.peer = (HONEST, port)
+        self.answer = rrq("small")
+        self.got = bytearray()
+        self.blocks = 0
+
+    def receive(self, datagram: bytes) -> None:
+        assert is_data(datagram), datagram
+        if number(datagram) == self.blocks + 1:
+            self.blocks += 1
+            self.got += datagram[4:]
+            self.answer = ack(self.blocks)
+
+    @property
+    def done(self) -> bool:
+        return len(self.got) == len(SMALL)
+
+
+class Talk:
+    """A sender, hostile peers, and an honest client whose transfers go on all the time."""
+
+    def __init__(self, limit: int, places: int) -> None:
+        self.server = VirtualTftp(seed=7, limit=limit, places=places)
+        self.roomy = limit > len(PEERS) and not places
         self.now = 1.0
         self.waiting: list[int] = []  # requests without an answer of the control plane
         self.open: set[int] = set()
         self.last: dict[tuple[str, int], int] = {}  # block last sent to a peer
         self.budget: Counter[tuple[str, int]] = Counter()  # datagrams that a peer may still get unanswered
         self.answered: set[tuple[str, int]] = set()
-        self.got = bytearray()
-        self.blocks = 0
-        self._say(rrq("small"), BYSTANDER)
+        self.honest = Bystander(2000)
         self.turn()
 
     def step(self, source: Source) -> None:
@@ -107,9 +144,9 @@ class Talk:
         elif kind == ERROR:
             self._say(error(source.number(1), "an error"), peer)
         elif kind == WAIT:
-            self.now += source.number(1) ** 2 / 1000
+            self._pass_time(self.now + source.number(1) ** 2 / 1000)
         elif kind == TIMER:
-            self.now = max(self.now, self.server.next_timer() or 0.0)
+            self._pass_time(self.server.next_timer() or 0.0)
         elif self.waiting:
             id = self.waiting.pop(0)
             if kind == SEND:
@@ -125,33 +162,44 @@ class Talk:
         self.server.receive(exact(datagram), peer, self.now)
 
     def turn(self) -> None:
-        """Timers, events, and what leaves; the honest client acknowledges each block."""
+        """The honest client's next packet, timers, events, and what leaves."""
+        if self.honest.answer:
+            packet, self.honest.answer = self.honest.answer, b""
+            self._say(packet, self.honest.peer)
         self.server.on_timer(self.now)
         self._take_events()
-        while datagrams := self.server.drain(self.now):
-            for peer, datagram in datagrams:
-                self._judge(peer, datagram)
+        for peer, datagram in self.server.drain(self.now):
+            self._judge(peer, datagram)
         self._take_events()
-        assert self.server.statistics()["running"] <= len(PEERS) + 1
+        assert self.server.statistics()["running"] <= len(PEERS) + 2
+        if self.honest.done and not self.honest.answer and self.roomy:
+            assert self.honest.got == SMALL
+            self.honest = Bystander(self.honest.peer[1] + 1)
+
+    def _pass_time(self, until: float) -> None:
+        """A moment is long enough for the honest client to have its whole file."""
+        while self.honest.answer:
+            self.turn()
+            if self.honest.blocks == 0:  # it begins anew
+                break
+        self.now = max(self.now, until)
 
     def _judge(self, peer: tuple[str, int], datagram: bytes) -> None:
         self.budget[peer] -= 1
         assert peer in self.answered or self.budget[peer] >= 0, f"{peer} is flooded"
-        if not is_data(datagram):
+        if peer == self.honest.peer:
+            self.honest.receive(datagram)
+        elif not is_data(datagram):
             assert datagram[:2] in (b"\0\5", b"\0\6")
-            return
-        self.last[peer] = number(datagram)
-        assert datagram[4:] in (SMALL if peer == BYSTANDER else FILE)
-        if peer == BYSTANDER and number(datagram) == self.blocks + 1:
-            self.blocks += 1
-            self.got += datagram[4:]
-            self._say(ack(self.blocks), peer)
+        elif peer[0] != HONEST:
+            self.last[peer] = number(datagram)
+            assert datagram[4:] in FILE
 
     def _take_events(self) -> None:
         for event in self.server.events():
             if not isinstance(event, Asked):
                 self.open.remove(event.id)
-            elif event.peer == BYSTANDER:
+            elif event.peer[0] == HONEST:
                 self.open.add(event.id)
                 self.server.send(event.id, SMALL_BLOB, self.now)
             else:
@@ -159,9 +207,12 @@ class Talk:
                 self.waiting.append(event.id)
 
     def finish(self) -> None:
-        """Answer what waits; then silence. Everything ends, once, and the honest client has its file."""
+        """Answer what waits; then silence. Everything ends, once, and the honest client has its last file."""
         for id in self.waiting:
             self.server.refuse(id, 1, "no", self.now)
+        self.roomy = False
+        while self.honest.answer:
+            self.turn()
         self.turn()
         for turns in itertools.count():
             at = self.server.next_timer()
@@ -171,4 +222,4 @@ class Talk:
             self.now = max(self.now, at)
             self.turn()
         assert not self.open and self.server.statistics()["running"] == 0
-        assert self.got == SMALL
+        assert self.honest.got == SMALL
