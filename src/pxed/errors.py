@@ -25,6 +25,10 @@ class NotFoundError(OperatorError):
     """What was asked for by name does not exist (a machine, a job, an image)."""
 
 
+class GoneError(OperatorError):
+    """What should be there is lost; asking again does not help."""
+
+
 class RefusedError(OperatorError):
     """The request is understood and refused in the present state; the text says why."""
 

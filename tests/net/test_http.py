@@ -50,7 +50,9 @@ class Site:
         match request.path:
             case "/big":
                 fd = os.open(self.big, os.O_RDONLY)
-                return Response(200, FileBody(fd, os.fstat(fd).st_size), ranges=True, sent=self._note)
+                found = os.fstat(fd)
+                body = FileBody(fd, found.st_size, found.st_mtime_ns)
+                return Response(200, body, ranges=True, sent=self._note)
             case "/bytes":
                 return Response(200, BytesBody(b"0123456789"), ranges=True)
             case "/empty":
@@ -442,14 +444,38 @@ def test_a_client_that_goes_while_the_handler_works(httpd: Httpd, site: Site) ->
     assert curl(httpd.url("/bytes")) == b"0123456789"
 
 
-def test_a_file_that_becomes_shorter_cuts_the_connection(httpd: Httpd, site: Site) -> None:
+@pytest.mark.parametrize("harm", ["shorter", "rewritten", "longer"])
+def test_a_file_that_changes_while_it_is_sent_cuts_the_connection(httpd: Httpd, site: Site, harm: str) -> None:
     with httpd.connect() as client:
         client.send("GET /big HTTP/1.1\nHost: x\n\n")
-        client.sock.recv(100)
-        os.truncate(site.big, 0)
+        client.sock.recv(1, socket.MSG_PEEK)
+        if harm == "shorter":
+            os.truncate(site.big, 0)
+        else:
+            with site.big.open("r+b" if harm == "rewritten" else "ab") as file:
+                file.write(b"other bytes")
         assert len(client.rest()) < BIG
         assert site.ended.wait(60)
-        assert httpd.count("truncated") == 1
+        assert [complete for _, _, complete in site.sent] == [False]
+        assert httpd.count("changed") == 1
+    site.big.unlink()  # the next test makes it anew
+
+
+@pytest.mark.parametrize("harm", ["replaced", "deleted"])
+def test_a_file_that_is_replaced_or_deleted_while_it_is_sent_arrives_as_it_was(
+    httpd: Httpd, site: Site, harm: str
+) -> None:
+    wanted = site.big.read_bytes()
+    with httpd.connect() as client:
+        client.send("GET /big HTTP/1.1\nHost: x\n\n")
+        client.sock.recv(1, socket.MSG_PEEK)
+        if harm == "replaced":
+            site.big.with_name("new").write_bytes(b"x" * BIG)
+            site.big.with_name("new").rename(site.big)
+        else:
+            site.big.unlink()
+        assert client.response()[2] == wanted
+    site.big.unlink(missing_ok=True)
 
 
 def test_stop_lets_a_response_end(site: Site) -> None:

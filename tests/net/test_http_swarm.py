@@ -37,7 +37,8 @@ class Files:
         if request.path == "/small":
             return Response(200, BytesBody(b"small"))
         fd = os.open(self._directory / request.path[1:], os.O_RDONLY)
-        return Response(200, FileBody(fd, os.fstat(fd).st_size), ranges=True)
+        found = os.fstat(fd)
+        return Response(200, FileBody(fd, found.st_size, found.st_mtime_ns), ranges=True)
 
 
 @pytest.fixture

@@ -2,17 +2,22 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from pxed.agent.server import Connection, Patience, Refused
 from pxed.config import Config, Dhcp, Environment, Server, Tftp
-from pxed.errors import OperatorError, RefusedError
+from pxed.errors import GoneError, OperatorError, RefusedError
 from pxed.images.library import Library
+from pxed.images.store import Store
 from pxed.service.http import MachineHttp
 from pxed.service.names import Names
 from pxed.service.peers import Peers
@@ -269,12 +274,67 @@ def test_an_image_that_was_deleted_is_404(house: House) -> None:
         assert "There is no image 0000" in json.loads(body)["error"]
 
 
-def test_a_pack_that_is_gone_is_said_by_a_status(house: House, library: Library) -> None:
+def _lose(pack: Path) -> None:
+    pack.rename(pack.with_name("aside"))
+
+
+def _cut(pack: Path) -> None:
+    shutil.copyfile(pack, pack.with_name("aside"))
+    os.truncate(pack, 5)
+
+
+@pytest.mark.parametrize(("harm", "words"), [(_lose, "is missing"), (_cut, "has been cut off")])
+def test_a_pack_that_is_lost_is_410_and_the_agent_does_not_wait_for_it(
+    house: House, library: Library, harm: Callable[[Path], None], words: str
+) -> None:
+    name = f"pxed/image/{library.get('demo').id}/data"
+    (pack,) = (library.store.directory / "packs").iterdir()
+    sentence = f"{pack} {words}, the image store is damaged: `pxed image verify` tells "
+    into = memoryview(bytearray(10))
+    harm(pack)
+    try:
+        status, headers, body = house.curl(name, *BEARER, "--range", "0-9")
+        assert (status, headers["content-type"]) == (410, "application/json")
+        assert json.loads(body)["error"].startswith(sentence)
+        url = f"http://127.0.0.1:{house.server.ports[0]}"
+        with Connection(url, RUN) as agent, pytest.raises(Refused, match=re.escape(sentence)) as refused:
+            Patience(1e9, lambda: 0.0, lambda _: True, print).call(lambda: agent.fetch_range(name, 0, into))
+        assert refused.value.status == 410
+    finally:
+        pack.with_name("aside").replace(pack)
+    assert house.curl(name, *BEARER, "--range", "0-9")[0] == 206
+
+
+def test_a_manifest_that_is_lost_is_410(house: House, library: Library) -> None:
     image = library.get("demo").id
+    path = library.store.manifest_path(image)
+    path.rename(path.with_name("aside"))
+    try:
+        status, _, body = house.curl(f"pxed/image/{image}/manifest", *BEARER)
+        assert (status, json.loads(body)["error"]) == (410, f"{path} is missing, the image store is damaged.")
+    finally:
+        path.with_name("aside").rename(path)
+
+
+def test_a_pack_that_cannot_be_opened_now_is_503(
+    house: House, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks move while an image is being sent, or the process is out of descriptors: the agent asks again."""
+    name = f"pxed/image/{library.get('demo').id}/data"
     (pack,) = (library.store.directory / "packs").iterdir()
     pack.rename(pack.with_name("aside"))
+    pack.symlink_to(pack)  # ELOOP
     try:
-        assert house.curl(f"pxed/image/{image}/data", *BEARER, "--range", "0-9")[0] == 500
+        assert house.curl(name, *BEARER, "--range", "0-9")[0] == 503
+        pack.unlink()
+        monkeypatch.setattr(Store, "generation", 77)  # what was open is of another time
+        data = library.open_data(library.get("demo").id)
+        monkeypatch.setattr(Store, "generation", 78)
+        with closing(data), pytest.raises(OperatorError, match="have just moved") as moved:
+            data.segments(0, 10)
+        assert not isinstance(moved.value, GoneError)
     finally:
+        pack.unlink(missing_ok=True)
         pack.with_name("aside").rename(pack)
-    assert house.curl(f"pxed/image/{image}/data", *BEARER, "--range", "0-9")[0] == 206
+    monkeypatch.undo()
+    assert house.curl(name, *BEARER, "--range", "0-9")[0] == 206

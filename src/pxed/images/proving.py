@@ -6,7 +6,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from pxed.errors import OperatorError, PeerError, RefusedError
+from pxed.errors import GoneError, OperatorError, PeerError, RefusedError
 from pxed.images.chunk import CHUNK, ChunkError
 from pxed.images.manifest import Manifest
 from pxed.images.pipeline import Progress, Tools, ordered, thread_count
@@ -112,12 +112,14 @@ def _partition(manifest: Manifest, index: int) -> int:
 
 
 def read_manifest_bytes(store: Store, image_id: str) -> bytes:
-    """The bytes of an image's manifest, unproved. Raises OperatorError when the file cannot be read."""
+    """The bytes of an image's manifest, unproved. Raises GoneError, or OperatorError when it cannot be read now."""
     path = store.manifest_path(image_id)
     try:
         return path.read_bytes()
+    except FileNotFoundError:
+        raise GoneError(f"{path} is missing, the image store is damaged.") from None
     except OSError as error:
-        raise OperatorError(f"{path} cannot be read, the image store is damaged: {error.strerror}.") from None
+        raise OperatorError(f"{path} cannot be read: {error.strerror}.") from None
 
 
 def export(store: Store, number: int, image_id: str, path: Path, replace: bool, progress: Progress) -> None:

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from pxed.errors import OperatorError
+from pxed.errors import GoneError, OperatorError
 from pxed.images.store import Place, Store
 
 __all__ = ["DataMap", "DataMaps", "ImageData", "Packs"]
@@ -18,9 +18,13 @@ half of its chunks with others can have one run for each chunk."""
 
 
 class DataMap:
-    """Where an image's data lies: runs of frames that are neighbours both in the data and in a pack."""
+    """Where an image's data lies: runs of frames that are neighbours both in the data and in a pack.
 
-    def __init__(self, places: Sequence[Place]) -> None:
+    generation: the store's, when it was so.
+    """
+
+    def __init__(self, places: Sequence[Place], generation: int = 0) -> None:
+        self.generation = generation
         self._starts = array("Q")  # of each run within the data
         self._packs = array("I")
         self._offsets = array("Q")  # of each run within its pack
@@ -72,7 +76,7 @@ class DataMaps:
                 self._generation = generation
             found = self._maps.get(image)
             if found is None:
-                found = self._maps[image] = DataMap(self._store.places(image))
+                found = self._maps[image] = DataMap(self._store.places(image), generation)
                 while len(self._maps) > 1 and sum(known.runs for known in self._maps.values()) > MAX_CACHED_RUNS:
                     self._maps.popitem(last=False)
             self._maps.move_to_end(image)
@@ -88,16 +92,18 @@ class Packs:
         self._open: dict[int, int] = {}
 
     def descriptor(self, pack: int) -> int:
-        """The descriptor of a pack; it stays ours. Raises OperatorError when the file is gone."""
+        """The descriptor of a pack; it stays ours. Raises GoneError, or OperatorError when it cannot be opened now."""
         with self._lock:
             if pack not in self._open:
                 path = self._store.pack_path(pack)
                 try:
                     self._open[pack] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                except OSError as error:
-                    raise OperatorError(
-                        f"{path} cannot be read, the image store is damaged: {error.strerror}."
+                except FileNotFoundError:
+                    raise GoneError(
+                        f"{path} is missing, the image store is damaged: `pxed image verify` tells what is lost."
                     ) from None
+                except OSError as error:
+                    raise OperatorError(f"{path} cannot be read: {error.strerror}.") from None
             return self._open[pack]
 
     def frame(self, place: Place) -> bytes:
@@ -128,6 +134,7 @@ class ImageData:
     """
 
     def __init__(self, store: Store, data_map: DataMap) -> None:
+        self._store = store
         self._map = data_map
         self._packs = Packs(store)
 
@@ -139,9 +146,26 @@ class ImageData:
     def segments(self, start: int, stop: int) -> list[tuple[int, int, int]]:
         """(descriptor, offset, length) of the data from `start` to before `stop`, clipped to its size.
 
-        The descriptors are this object's and valid until `close`. Raises OperatorError when a pack is gone.
+        The descriptors are this object's and valid until `close`. Raises GoneError when a pack is missing or cut off,
+        and OperatorError when asking again may help: it cannot be opened now, or its chunks have just moved.
         """
-        return [(self._packs.descriptor(p), offset, length) for p, offset, length in self._map.locate(start, stop)]
+        try:
+            return [self._segment(*stretch) for stretch in self._map.locate(start, stop)]
+        except GoneError as error:
+            if self._store.generation != self._map.generation:
+                raise OperatorError("The image's chunks have just moved to another place in the store.") from error
+            raise
+
+    def _segment(self, pack: int, offset: int, length: int) -> tuple[int, int, int]:
+        descriptor = self._packs.descriptor(pack)
+        if os.fstat(descriptor).st_size < offset + length:
+            path = self._store.pack_path(pack)
+            raise GoneError(f"{path} has been cut off, the image store is damaged: `pxed image verify` tells more.")
+        return descriptor, offset, length
+
+    def intact(self) -> bool:
+        """Packs are only appended to."""
+        return True
 
     def close(self) -> None:
         """Close its descriptors. Closing twice is harmless."""

@@ -60,6 +60,14 @@ class Limits(Struct, frozen=True):
         return min(self.request_timeout, self.idle_timeout, self.stall_timeout, self.linger, self.look)
 
 
+def _instead(response: Response, request: Request, error: Exception) -> Response:
+    """The answer when a response's body cannot be had."""
+    if response.unreadable is not None:
+        return response.unreadable(error)
+    _log.error("HTTP response failed", path=request.path, exc_info=error)
+    return Response.text(500, "this cannot be read; the server's log has the details")
+
+
 @lru_cache(maxsize=1)
 def _date(now: int) -> str:
     """The Date header of a second."""
@@ -300,9 +308,8 @@ class Connection:
         try:
             self._begin(response, request, keep_alive)
         except Exception as error:  # nothing is sent yet: its body cannot be opened
-            _log.exception("HTTP response failed", path=request.path, error=str(error))
             response.body.close()
-            self._begin(Response.text(500, "this cannot be read; the server's log has the details"), None, False)
+            self._begin(_instead(response, request, error), None, keep_alive=False)
 
     def _begin(self, response: Response, request: Request | None, keep_alive: bool) -> None:
         """Put the head and the body's range in the queue, and send what goes."""
@@ -370,7 +377,7 @@ class Connection:
             while out.left and budget > 0:
                 asked, count = self._send_some(out)
                 if count == 0:
-                    self._log_truncated(out)
+                    self._spoilt(out)
                     return
                 out.left -= count
                 budget -= count
@@ -384,6 +391,9 @@ class Connection:
         except OSError as error:  # the disk, or the network: the client only sees a cut connection
             _log.warning("HTTP response cut off", peer=self._peer[0], left=out.left, error=error.strerror)
             self.close("error")
+            return
+        if not out.response.body.intact():
+            self._spoilt(out)
             return
         if budget < _STEP:
             self.deadline = min(self._loop.time() + self._limits.stall_timeout, out.give_up)
@@ -419,10 +429,11 @@ class Connection:
             out.chunks[0] = rest
         return asked, count
 
-    def _log_truncated(self, out: _Outgoing) -> None:
-        """The file has become shorter than the Content-Length that we promised: only a cut connection tells."""
-        _log.warning("a file became shorter while it was sent", peer=self._peer[0], left=out.left)
-        self.close("truncated")
+    def _spoilt(self, out: _Outgoing) -> None:
+        """The file is no longer the one that we promised (it has been written to, or is shorter than Content-Length):
+        only a cut connection tells, and a half-new kernel must not boot."""
+        _log.warning("a file was changed while it was sent; the download is cut off", peer=self._peer[0], left=out.left)
+        self.give_up("changed")
 
     def _finish(self) -> None:
         """The response is with the kernel."""

@@ -51,6 +51,9 @@ class Body(Protocol):
     def segments(self, start: int, stop: int) -> Sequence[Segment] | bytes:
         """The bytes from `start` to before `stop`. Descriptors stay the body's own, valid until `close`."""
 
+    def intact(self) -> bool:
+        """Whether it is still what it was when its size was told. Asked after each stretch that was sent."""
+
     def close(self) -> None:
         """Release what it holds. Called exactly once, however the response ended."""
 
@@ -70,16 +73,24 @@ class BytesBody:
         """The bytes themselves."""
         return self._data[start:stop]
 
+    def intact(self) -> bool:
+        """Memory does not change."""
+        return True
+
     def close(self) -> None:
         """Nothing to release."""
 
 
 class FileBody:
-    """A regular file, by its descriptor, which it owns."""
+    """A regular file, by its descriptor, which it owns.
 
-    def __init__(self, fd: int, size: int) -> None:
+    mtime: nanoseconds; a file that is written to while it is being sent is no longer the one that was asked for.
+    """
+
+    def __init__(self, fd: int, size: int, mtime: int) -> None:
         self._fd = fd
         self._size = size
+        self._mtime = mtime
 
     @property
     def size(self) -> int:
@@ -89,6 +100,11 @@ class FileBody:
     def segments(self, start: int, stop: int) -> list[Segment]:
         """One stretch of the one file."""
         return [(self._fd, start, stop - start)]
+
+    def intact(self) -> bool:
+        """Nobody has written to it or cut it off. One that was replaced or deleted is still whole by its descriptor."""
+        now = os.fstat(self._fd)
+        return now.st_mtime_ns == self._mtime and now.st_size == self._size
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -102,6 +118,7 @@ class Response(Struct, frozen=True):
     `size_known`: False leaves Content-Length out of the answer to a HEAD (RFC 9110 8.6 allows that).
     `sent(start, stop, complete)` is called when the response has ended, with what of the body went to the kernel and
     whether that is all of what it was about; never for a HEAD.
+    `unreadable(error)` is the answer instead, when the body's segments cannot be had.
     """
 
     status: int
@@ -111,6 +128,7 @@ class Response(Struct, frozen=True):
     ranges: bool = False
     size_known: bool = True
     sent: Callable[[int, int, bool], None] | None = None
+    unreadable: "Callable[[Exception], Response] | None" = None
 
     @classmethod
     def text(cls, status: int, text: str, headers: tuple[tuple[str, str], ...] = ()) -> "Response":

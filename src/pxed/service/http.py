@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import structlog
 
-from pxed.errors import NotFoundError, OperatorError, PeerError, RefusedError
+from pxed.errors import GoneError, NotFoundError, OperatorError, PeerError, PxedError, RefusedError
 from pxed.images.library import Library
 from pxed.net.connection import Download, Limits
 from pxed.net.http import BootHttp
@@ -128,7 +128,7 @@ class MachineHttp:
             return Response(200, BytesBody(content.data), _SCRIPT, _NO_STORE, size_known=known, sent=sent)
         size = content.size
         kind = _TYPES.get(request.path.rpartition(".")[2].lower(), "application/octet-stream")
-        return Response(200, FileBody(content.fd, size), kind, ranges=True, sent=sent)
+        return Response(200, FileBody(content.fd, size, content.mtime), kind, ranges=True, sent=sent)
 
     # -- agents ----------------------------------------------------------------------------------------------------
 
@@ -138,15 +138,26 @@ class MachineHttp:
             return await route(request)
         except _Unauthorised as error:
             return _error(401, str(error), (("WWW-Authenticate", "Bearer"),))
-        except NotFoundError as error:
+        except (PxedError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            return self._refuse(request, error)
+
+    def _refuse(self, request: Request, error: Exception) -> Response:
+        """The JSON error for what a route, or the reading of a body that it gave, has raised."""
+        if isinstance(error, NotFoundError):
             status, text = 404, str(error)
-        except RefusedError as error:
+        elif isinstance(error, RefusedError):
             status, text = 409, str(error)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, PeerError) as error:
+        elif isinstance(error, OperatorError):
+            # A pack of the image store is lost, and agents shall not wait for it; or something may pass by itself: the
+            # database cannot be written.
+            status, text = 410 if isinstance(error, GoneError) else 503, str(error)
+            self._log.error("agent's request failed", path=request.path, peer=request.peer[0], error=text)
+            return _error(status, text)
+        elif isinstance(error, msgspec.MsgspecError | UnicodeDecodeError | RecursionError | PeerError):
             status, text = 400, f"the request's body is not what was expected: {error}"
-        except OperatorError as error:  # the database cannot be written, a pack of the image store is gone
-            self._log.error("agent's request failed", path=request.path, peer=request.peer[0], error=str(error))
-            status, text = 503, str(error)
+        else:
+            self._log.error("HTTP response failed", path=request.path, exc_info=error)
+            return _error(500, "this cannot be read; the server's log has the details")
         self._log.info("agent's request refused", path=request.path, peer=request.peer[0], status=status, error=text)
         return _error(status, text)
 
@@ -190,7 +201,10 @@ class MachineHttp:
             body = BytesBody(await asyncio.to_thread(self._library.layout, image))
         else:
             body = BytesBody(await asyncio.to_thread(self._library.manifest_bytes, image))
-        return Response(200, body, headers=_NO_STORE, ranges=True, sent=self._note_part)
+        return Response(
+            200, body, headers=_NO_STORE, ranges=True, sent=self._note_part,
+            unreadable=lambda error: self._refuse(request, error),
+        )  # fmt: skip
 
     # -- figures ---------------------------------------------------------------------------------------------------
 
