@@ -201,6 +201,33 @@ def test_a_rate_is_kept(narrow: Running) -> None:
     assert narrow.statistics()["paced"] > 0
 
 
+def test_a_slow_interface_holds_up_no_other(tmp_path: Path) -> None:
+    """One thread, two lines: the fast one's clients are done while the slow one's wait; and a reload frees them."""
+    (tmp_path / "file").write_bytes(FILE)
+    text = '[server]\naddress = "127.0.0.1"\nrates = {{ slow = "{rate}" }}\n[tftp]\nroot = "/srv"\n'
+    names = {"127.0.0.1": "slow", "127.0.0.2": "fast"}
+    rates = Rates(parse(text.format(rate="200kbit")), interface_of=lambda address: names[address])
+    running = Running(tmp_path, tuple(names), rates=rates)
+    try:
+        slow, fast = (
+            Load(10, address, port, "file", FILE, blksize=1408, patience=120.0)
+            for address, port in running.service.bound
+        )
+        results: dict[str, list[float]] = {}
+        thread = threading.Thread(target=play, args=(slow, results, "slow"))
+        thread.start()
+        running.wait_until(lambda now: now["paced"] > 0)
+        play(fast, results, "fast")
+        assert "slow" not in results  # 4 MB at 25 kB/s
+        rates.configure(parse(text.format(rate="10Gbit")))
+        thread.join()
+        assert len(results["slow"]) == 10
+        slow.close()
+        fast.close()
+    finally:
+        running.stop()
+
+
 def test_a_crowd_beyond_the_places(tmp_path: Path) -> None:
     """300 clients, 20 places: all are served, most after a wait, nobody twice."""
     (tmp_path / "file").write_bytes(FILE[:100_000])

@@ -7,8 +7,8 @@ cdef str address_text(const pxed_path *path, int which)
 
 
 cdef class Ledger:
-    # Turns events into Python records, and remembers the requests that run.
-    cdef dict requests
+    # Turns events into Python records, and remembers what the requests that run were for.
+    cdef dict names
     cdef list take(self, Event *first)
     cdef object _finished(self, Event *event, tuple peer, bytes data)
     cdef object _listing(self, Event *event)

@@ -1,5 +1,6 @@
 """What a TftpSender tells the control plane, as Python records."""
 
+from sys import intern
 from typing import NamedTuple
 
 from pxed._ext.tftp import parse
@@ -82,7 +83,7 @@ cdef class Ledger:
     """Makes Python records of events; knows which requests run. For one thread."""
 
     def __cinit__(self):
-        self.requests = {}
+        self.names = {}
 
     cdef list take(self, Event *first):
         """The records of a list of events, which is freed."""
@@ -97,7 +98,7 @@ cdef class Ledger:
                 record = Request(
                     event.id, peer, address_text(&event.path, 1), request.name, request.mode, request.options
                 )
-                self.requests[event.id] = record
+                self.names[event.id] = intern(request.name)
             elif event.kind == EVENT_LISTING:
                 record = self._listing(event)
             else:
@@ -109,25 +110,25 @@ cdef class Ledger:
         return records
 
     cdef object _finished(self, Event *event, tuple peer, bytes data):
-        asked = self.requests.pop(event.id, None)
         error = f"{event.error} {data.decode('utf-8', 'replace')}".rstrip() if event.error or data else ""
         return Finished(
-            event.id, peer, asked.name if asked is not None else "", event.bytes, event.blocks,
+            event.id, peer, self.names.pop(event.id, ""), event.bytes, event.blocks,
             event.retransmits, event.duration / 1e9, OUTCOME_NAMES[event.outcome], error,
             event.whole, event.blksize, event.windowsize, event.burst,
             event.answered / 1e9 if event.answered else None,
         )
 
     cdef object _listing(self, Event *event):
-        # Names and peers were told by the requests, which came before.
+        # Names were told by the requests, which came before.
         cdef Running *running = <Running *>event.data
         cdef size_t i
         transfers = []
         for i in range(event.size // sizeof(Running)):
-            asked = self.requests.get(running[i].id)
-            if asked is not None:
+            name = self.names.get(running[i].id)
+            if name is not None:
+                peer = (address_text(&running[i].path, 0), pxed_path_port(&running[i].path))
                 transfers.append(Progress(
-                    running[i].id, asked.peer, asked.name, STATE_NAMES[running[i].state], running[i].bytes,
+                    running[i].id, peer, name, STATE_NAMES[running[i].state], running[i].bytes,
                     running[i].whole, running[i].age / 1e9, running[i].quiet / 1e9, running[i].retransmits,
                     running[i].srtt / 1e9 if running[i].srtt else None, running[i].blksize, running[i].windowsize,
                     running[i].burst,

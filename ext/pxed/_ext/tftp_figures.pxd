@@ -2,17 +2,19 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint64_t
 
+from pxed._ext.linux_net cimport pxed_path
 from pxed._ext.sender cimport Event
 from pxed._ext.tftp_sender cimport Counters
 from pxed._ext.tftp_table cimport Transfer
 
 cdef enum:
-    # One listing tells of this many transfers and looks at this many places of the table: some 20 us and 25 KB.
+    # One listing tells of this many transfers and looks at this many places of the table: some 20 us and 40 KB.
     LISTED = 256
     LOOKED_AT = 4096
 
 cdef struct Running:
     # One record of EVENT_LISTING.
+    pxed_path path
     uint64_t id
     uint64_t bytes               # acknowledged
     uint64_t whole

@@ -25,6 +25,7 @@ cdef size_t list_running(Transfer **slots, size_t count, size_t *after, Running 
             continue
         one = &running[found]
         found += 1
+        one.path = t.path
         one.id = t.id
         one.whole = t.blob.size if t.blob is not NULL else 0
         one.bytes = min(t.acked * t.blksize, one.whole)
