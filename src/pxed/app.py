@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import pwd
 import resource
@@ -142,6 +143,9 @@ class Server:
         if self._scraped is not None:
             self._scraped.start()
         self._ticker = asyncio.get_running_loop().create_task(_tick(self._tick))
+        # What is here now stays: the garbage collector's long pauses, in which no packet is answered, skip it.
+        gc.collect()
+        gc.freeze()
 
     def _tick(self, now: float) -> None:
         self.transactions.tick(now)

@@ -4,8 +4,10 @@ import pytest
 
 from pxed import boot
 from pxed.boot import Received, Reply
+from pxed.boot._decide import Way
 from pxed.types import Check, Drop
 from pxed.wire import dhcp
+from pxed.wire.iana import MessageType
 from support import boot_clients as firmware
 from support import dhcp_reference as reference
 from support.boot_clients import ACK, DISCOVER, INFORM, OFFER, REQUEST
@@ -43,6 +45,8 @@ def test_row_1_bios_discover_gets_an_offer_by_broadcast() -> None:
         summary="OFFER 52:54:00:12:34:56 xid 0x1a2b3c4d class PXEClient next 10.78.0.1 server 10.78.0.1 "
         "file undionly.kpxe",
         event=("offer", "BIOS PXE: offered undionly.kpxe by TFTP from 10.78.0.1"),
+        way=Way.CLIENTS,
+        message=MessageType.OFFER,
     )
 
 

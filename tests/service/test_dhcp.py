@@ -92,7 +92,7 @@ def test_an_offer_is_in_the_timeline(wire: Wire) -> None:
     identity, _ = wire.machines.sightings[0]
     assert identity.mac == wire.mac
     assert identity.uuid
-    assert wire.service.statistics["replies"] >= 1
+    assert wire.service.statistics["answered:offer"] >= 1
     assert wire.service.statistics["in"] >= 1
 
 

@@ -61,7 +61,7 @@ def value(metrics: dict[str, Metric], sample: str, **labels: str) -> float:
 def test_names_and_kinds_stay() -> None:
     metrics = Metrics()
     http = BootHttp((), 0, lambda _: pytest.fail("nobody asks"))
-    dhcp = {"in": 0, "out": 0, "send_errors": 0, "replies": 0, "drop:ignored": 0, "not-our-interface": 0}
+    dhcp = {"in": 0, "out": 0, "send_errors": 0, "answered:offer": 0, "drop:ignored": 0, "not-our-interface": 0}
     tftp = {**Engine().statistics(), **BlobCache().statistics()}
     boot_http = {**http.statistics, "open": 0, "idle": 1, **metrics.http_outcomes}
     metrics.watch({"tftp": lambda: tftp, "http": lambda: boot_http, "dhcp": lambda: dhcp}, lambda: Inventory(3, 2, {}))
@@ -77,7 +77,7 @@ def test_names_and_kinds_stay() -> None:
     labels = {name for metric in found.values() for sample in metric.samples for name in sample.labels}
     assert labels == {
         "protocol", "outcome", "reason", "direction", "kind", "phase", "le", "state", "known", "version",
-        "python", "when",
+        "python", "when", "message",
     } - {"kind"}  # fmt: skip
 
 

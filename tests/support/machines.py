@@ -41,6 +41,10 @@ class Machines:
     def check(self, identity: Identity, now: float) -> Check:
         return Check(self.verdict, self.reason, machine_id=1, job_id=7 if self.verdict is Verdict.WORK else None)
 
+    def asked(self, identity: Identity, now: float) -> Check:
+        self.seen(identity, now)
+        return self.check(identity, now)
+
     def ticket(self, identity: Identity, now: float) -> tuple[Job, str] | None:
         self.tickets += 1
         return self.the_job, TOKEN

@@ -35,7 +35,7 @@ cdef extern from "endian_pxed.h" nogil:
     uint16_t pxed_load_be16(const uint8_t *p)
     void pxed_store_be16(uint8_t *p, uint16_t v)
 
-cdef extern from "tftp_load.h" nogil:
+cdef extern from "load_box.h" nogil:
     enum: LOAD_MESSAGES
     enum: LOAD_OUT_BYTES
     enum: LOAD_HEADERS
@@ -182,7 +182,7 @@ cdef class Load:
         self.poller = select.epoll()
         self.epoll = self.poller.fileno()
         for i in range(1 if self.shared else clients):
-            sock = _socket()
+            sock = udp_socket(0)
             self.sockets.append(sock)
             self.fd[i] = sock.fileno()
             # The event carries the descriptor; clients of their own sockets are found by it.
@@ -200,10 +200,8 @@ cdef class Load:
     cdef use_link(self, str interface, bytes own, bytes server):
         if not self.shared or len(own) != 6 or len(server) != 6:
             raise ValueError("a link needs clients with addresses of their own, and MACs of six bytes")
-        wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)  # protocol 0: it receives nothing
+        wire = wire_socket(interface)
         self.wires.append(wire)
-        wire.bind((interface, 0))
-        wire.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, 1)
         load_use_wire(self.outbox, wire.fileno(), <const uint8_t *>PyBytes_AS_STRING(server),
                       <const uint8_t *>PyBytes_AS_STRING(own), <uint16_t>self.sockets[0].getsockname()[1])
 
@@ -452,8 +450,8 @@ cdef bytes _request(str name, int blksize, int windowsize):
     return b"\0\1" + b"".join(option.encode() + b"\0" for option in options)
 
 
-def _socket():
-    """A non-blocking UDP socket of any address and a free port, that says to which address a datagram came."""
+def udp_socket(int port):
+    """A non-blocking UDP socket of any address, that says to which address a datagram came. port 0: a free one."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
         sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
@@ -462,7 +460,19 @@ def _socket():
             sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
         except PermissionError:  # not root: as much as net.core.rmem_max allows
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        sock.bind(("", 0))
+        sock.bind(("", port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def wire_socket(str interface):
+    """A packet socket that sends whole frames by an interface, past its queue, and receives nothing."""
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)  # protocol 0: it receives nothing
+    try:
+        sock.bind((interface, 0))
+        sock.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, 1)
     except BaseException:
         sock.close()
         raise

@@ -1,5 +1,6 @@
 """Many TFTP clients in one thread, for measuring servers; every byte is compared in C."""
 
+import socket
 from typing import Final, final
 
 OUTCOMES: Final[tuple[str, ...]]
@@ -39,3 +40,10 @@ class Load:
         """
     def close(self) -> None:
         """Close the sockets."""
+
+def udp_socket(port: int) -> socket.socket:
+    """A non-blocking UDP socket of any address, that says to which address a datagram came (IP_PKTINFO). port 0: a free
+    one. Raises OSError."""
+
+def wire_socket(interface: str) -> socket.socket:
+    """A packet socket that sends whole frames by an interface, past its queue, and receives nothing. Raises OSError."""

@@ -4,10 +4,10 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pxed.bench import http, tftp
+from pxed.bench import dhcp, http, tftp
 from pxed.bench.measure import Costs
 
-__all__ = ["advise", "advise_http"]
+__all__ = ["advise", "advise_dhcp", "advise_http"]
 
 _BUSY = 0.9  # of one processor
 _ALL_BUSY = 0.95  # of all
@@ -37,22 +37,20 @@ def advise_http(comparison: http.Comparison, cores: int | None = None) -> list[s
     return said + _of_host([run for server in comparison.servers for run in server.runs], cores)
 
 
+def advise_dhcp(comparison: dhcp.Comparison, cores: int | None = None) -> list[str]:
+    """DHCP: the same."""
+    cores = cores or os.cpu_count() or 1
+    said: list[str] = []
+    for server in comparison.servers:
+        storms = [run.storm for run in server.runs]
+        own = _of_buffers(server.server, storms) + _of_neighbours(server.server, storms)
+        said += own or _processors(server.server, storms, cores)
+    return said + _of_host([run.storm for server in comparison.servers for run in server.runs], cores)
+
+
 def _of_server(server: tftp.Summary, asked: tftp.Comparison, cores: int) -> list[str]:
     name, runs = server.server, server.runs
-    said = []
-    if any(run.server_drops.get("RcvbufErrors") for run in runs):
-        count = sum(run.server_drops.get("RcvbufErrors", 0) for run in runs)
-        said.append(
-            f"{name}: its receive buffer overflowed, {count} datagrams were lost: raise net.core.rmem_max "
-            f"(now {_sysctl('net/core/rmem_max')})."
-        )
-    full = sum(run.server_drops.get("SndbufErrors", 0) for run in runs)
-    if full:
-        said.append(
-            f"{name}: its send buffer was full {full} times: raise net.core.wmem_max "
-            f"(now {_sysctl('net/core/wmem_max')}), or the length of the interface's queue (ip link ... txqueuelen)."
-        )
-    said += _of_neighbours(name, runs)
+    said = _of_buffers(name, runs) + _of_neighbours(name, runs)
     if any(run.client_drops.get("ReasmReqds") for run in runs):
         said.append(
             f"{name}: blocks of {server.blksize} bytes travelled in fragments: use a blksize of at most the link's "
@@ -89,6 +87,23 @@ def _of_http_server(server: http.Summary, cores: int) -> list[str]:
     if share > _REPEATED:
         said.append(f"{name}: {share:.1%} of its segments had to be sent again: the network loses packets.")
     return said or _processors(name, runs, cores)
+
+
+def _of_buffers(name: str, runs: Sequence[Costs]) -> list[str]:
+    said = []
+    count = sum(run.server_drops.get("RcvbufErrors", 0) for run in runs)
+    if count:
+        said.append(
+            f"{name}: its receive buffer overflowed, {count} datagrams were lost: raise net.core.rmem_max "
+            f"(now {_sysctl('net/core/rmem_max')})."
+        )
+    full = sum(run.server_drops.get("SndbufErrors", 0) for run in runs)
+    if full:
+        said.append(
+            f"{name}: its send buffer was full {full} times: raise net.core.wmem_max "
+            f"(now {_sysctl('net/core/wmem_max')}), or the length of the interface's queue (ip link ... txqueuelen)."
+        )
+    return said
 
 
 def _of_neighbours(name: str, runs: Sequence[Costs]) -> list[str]:

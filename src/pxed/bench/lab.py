@@ -39,6 +39,8 @@ _PREFIX = 16
 _CLIENT_BLOCK = f"{_NETWORK}.64.0/18"
 FIRST_CLIENT = f"{_NETWORK}.64.1"
 CLIENTS = (1 << 14) - 2
+_GATEWAY = f"{_NETWORK}.63.254"
+_PROGRAMS = ("undionly.kpxe", "snponly.efi")  # offered, not loaded
 _MTU = 1500
 _PRIORITY = -20
 _AUTOGROUP = Path("/proc/self/autogroup")  # sched(7): where it is on, priorities count within a session only
@@ -105,15 +107,20 @@ class Lab:
     """The namespaces, the file that is served, and the servers; everything ends with the `with` block.
 
     size: bytes of the file. threads: of pxed's TFTP. peers_cache: where peers that are not installed are unpacked.
+    dhcp: the servers answer PXE clients too, whom they do not know and who are behind a relay. Only one server can have
+    the DHCP ports: such a lab is for one.
     """
 
-    def __init__(self, size: int, clients: int, threads: int = 1, peers_cache: Path | None = None) -> None:
+    def __init__(
+        self, size: int, clients: int, threads: int = 1, peers_cache: Path | None = None, *, dhcp: bool = False
+    ) -> None:
         if clients > CLIENTS:
             raise OperatorError(f"A lab has addresses for {CLIENTS} clients.")
         self.content = content(size)
         self._clients = clients
         self._threads = threads
         self._cache = peers_cache
+        self._dhcp = dhcp
         self._stack = ExitStack()
         self._servers = 0
 
@@ -141,6 +148,8 @@ class Lab:
         (self.root / FILE).write_bytes(self.content)
         # Files of this very moment may still be changing, and servers that cache know it.
         os.utime(self.root / FILE, (1_000_000_000, 1_000_000_000))
+        for name in _PROGRAMS if self._dhcp else ():
+            (self.root / name).touch()
         for path in (self._work, self.root, self.root / FILE):
             path.chmod(0o755)
         self.server_side = self._namespace()
@@ -149,10 +158,12 @@ class Lab:
             "ip", "link", "add", "name", "bench0", "mtu", str(_MTU), "type", "veth",
             "peer", "name", "bench0", "mtu", str(_MTU), "netns", str(self.client_side.pid),
         )  # fmt: skip
-        for side, address in ((self.server_side, f"{_NETWORK}.0.1"), (self.client_side, f"{_NETWORK}.63.254")):
+        for side, address in ((self.server_side, f"{_NETWORK}.0.1"), (self.client_side, _GATEWAY)):
             side.run("ip", "address", "add", f"{address}/{_PREFIX}", "dev", "bench0")
             side.run("ip", "link", "set", "dev", "bench0", "up")
         self.client_side.run("ip", "route", "add", "local", _CLIENT_BLOCK, "dev", "lo")
+        if self._dhcp:
+            self.server_side.run("ip", "route", "add", _CLIENT_BLOCK, "via", _GATEWAY)
 
         self.link = ("bench0", self.client_side.mac("bench0"), self.server_side.mac("bench0"))
 
@@ -186,7 +197,8 @@ class Lab:
         if name == "pxed":
             return self._start(name, _own_version(), address, port, self._pxed(address), {})
         program = find(name, self._cache, note)
-        command = program.command + PEERS[name].command(Place(address, self.root, self._clients, self._work))
+        proxied = (_CLIENT_BLOCK,) if self._dhcp else ()
+        command = program.command + PEERS[name].command(Place(address, self.root, self._clients, self._work, proxied))
         return self._start(name, program.version, address, port, command, program.environment)
 
     def start_command(self, words: str, port: int, **values: object) -> Target:
@@ -242,10 +254,12 @@ class Lab:
 
     def _pxed(self, address: str) -> list[str]:
         config = self._work / "pxed.toml"
+        # A peer answers anybody; of pxed that is what "hold" comes nearest to.
+        dhcp = 'enabled = true\n[transaction]\nunknown_machines = "hold"' if self._dhcp else "enabled = false"
         config.write_text(
             f'[server]\naddress = "{address}"\nstate_dir = "{self._work}/state"\nsocket = "{self._work}/pxed.sock"\n'
-            f'[log]\nlevel = "warning"\n[dhcp]\nenabled = false\n[tftp]\nroot = "{self.root}"\n'
-            f"threads = {self._threads}\n"
+            f'[log]\nlevel = "warning"\n[tftp]\nroot = "{self.root}"\n'
+            f"threads = {self._threads}\n[dhcp]\n{dhcp}\n"
         )
         return [sys.executable, "-c", "from pxed.cli import main; main()", "--config", str(config), "serve"]
 

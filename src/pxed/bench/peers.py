@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from msgspec import Struct
@@ -26,6 +27,7 @@ class Place(Struct, frozen=True):
     root: Path  # the files that it serves
     clients: int  # at once
     work: Path  # for files of its own
+    proxied: tuple[str, ...] = ()  # networks whose PXE clients are to be answered, "10.0.0.0/8"; none: no DHCP
 
 
 class Peer(Struct, frozen=True):
@@ -47,10 +49,18 @@ class Program(Struct, frozen=True):
 
 
 def _dnsmasq(place: Place) -> list[str]:
+    ranges = [IPv4Network(network) for network in place.proxied]
+    # What pxed offers by default: a program for BIOS, one for UEFI, and the next step for iPXE.
+    proxy = [
+        *(f"--dhcp-range={one.network_address},proxy,{one.netmask}" for one in ranges),
+        "--dhcp-match=set:ipxe,175", "--pxe-service=tag:ipxe,x86PC,iPXE,boot.ipxe",
+        "--pxe-service=tag:!ipxe,x86PC,PXE,undionly.kpxe", "--pxe-service=tag:!ipxe,X86-64_EFI,PXE,snponly.efi",
+        "--dhcp-leasefile=/dev/null", "--quiet-dhcp",
+    ]  # fmt: skip
     return [
         "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file", "--user=root", "--port=0", "--log-facility=-",
         "--bind-interfaces", f"--listen-address={place.address}", "--enable-tftp", f"--tftp-root={place.root}",
-        f"--tftp-max={2 * place.clients + 50}", "--quiet-tftp",
+        f"--tftp-max={2 * place.clients + 50}", "--quiet-tftp", *(proxy if ranges else ()),
     ]  # fmt: skip
 
 

@@ -5,6 +5,8 @@ a client's firmware needs beyond the RFCs is in `_quirks`. Pure: the same three 
 servers with the same configuration give a client identical answers.
 """
 
+from enum import Enum
+
 from msgspec import Struct
 
 from ..types import Check, Drop, Verdict
@@ -57,6 +59,16 @@ _REFUSING_ARCHS = {
 _VENDOR = {Vendor43.NONE: b"", Vendor43.DIRECT: _DIRECT, Vendor43.RASPBERRY_PI: _RASPBERRY_PI}
 
 
+class Way(Enum):
+    """Where a reply goes."""
+
+    RELAY = "relay"
+    CLIENTS = "clients"  # everybody on the wire, at the port of clients: nobody has an address yet
+    EVERYBODY = "everybody"  # on the wire, at the port that asked
+    CLIENT = "client"  # the address that the client says it has
+    ASKER = "asker"  # whence it came
+
+
 class Reply(Struct, frozen=True):
     """One datagram to send, and what to say about it."""
 
@@ -70,6 +82,10 @@ class Reply(Struct, frozen=True):
     """One line about the packet, for logs."""
     event: tuple[str, str]
     """Kind and text for the machine's timeline."""
+    way: Way
+    """Why it goes where it goes."""
+    message: MessageType
+    """OFFER or ACK."""
 
 
 class _Boot(Struct, frozen=True):
@@ -105,13 +121,16 @@ def decide(facts: Facts, check: Check, site: Site, missing: frozenset[str] = fro
     payload = _fit(packet, facts.max_size)
     if payload is None:
         return Drop("too-long", f"no reply fits the {facts.max_size} bytes that the client takes")
+    way = _way(facts)
     return Reply(
         payload=payload,
-        destination=_destination(facts),
+        destination=destination(way, facts.received.source, facts.packet.ciaddr, facts.packet.giaddr),
         source_address=facts.received.server_address,
         source_port=facts.received.port,
         summary=summary(packet),
         event=(boot.kind, boot.text),
+        way=way,
+        message=message,
     )
 
 
@@ -258,13 +277,23 @@ def _fit(packet: Packet, max_size: int) -> bytes | None:
     return payload if len(payload) <= max_size else None
 
 
-def _destination(facts: Facts) -> tuple[str, int]:
-    """Where the reply goes: the relay, the asker, or everybody on the wire when the asker has no address."""
-    source, port = facts.received.source
+def _way(facts: Facts) -> Way:
+    """The relay, the asker, or everybody on the wire when the asker has no address."""
     if facts.relayed:
-        return (facts.packet.giaddr, iana.SERVER_PORT)
+        return Way.RELAY
     if facts.message == MessageType.DISCOVER:
-        return (iana.BROADCAST, iana.CLIENT_PORT)
+        return Way.CLIENTS
     if facts.message == MessageType.INFORM and facts.packet.ciaddr != UNSPECIFIED:
-        source = facts.packet.ciaddr
-    return (iana.BROADCAST if source == UNSPECIFIED else source, port)
+        return Way.CLIENT
+    return Way.EVERYBODY if facts.received.source[0] == UNSPECIFIED else Way.ASKER
+
+
+def destination(way: Way, source: tuple[str, int], ciaddr: str, giaddr: str) -> tuple[str, int]:
+    """Address and port of a reply to a request from `source`, with these addresses in its header."""
+    if way is Way.RELAY:
+        return (giaddr, iana.SERVER_PORT)
+    if way is Way.CLIENTS:
+        return (iana.BROADCAST, iana.CLIENT_PORT)
+    if way is Way.CLIENT:
+        return (ciaddr, source[1])
+    return (iana.BROADCAST, source[1]) if way is Way.EVERYBODY else source

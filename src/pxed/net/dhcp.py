@@ -13,16 +13,20 @@ No policy here: bytes and where they came from go out to `receive`, bytes and wh
 import asyncio
 import contextlib
 import ctypes
+import os
 import socket
 import struct
+import time
 from collections.abc import Callable
 from ipaddress import IPv4Address
 
 import structlog
 from msgspec import Struct
 
+from pxed._ext import dhcp_io
 from pxed.net.holders import bind_error
 from pxed.net.interfaces import Interfaces
+from pxed.wire.dhcp import address_text
 from pxed.wire.iana import BROADCAST, PXE_PORT, SERVER_PORT
 
 __all__ = ["Datagram", "DhcpPorts"]
@@ -36,19 +40,22 @@ _SO_RCVBUFFORCE = 33
 _ETH_P_IP = 0x0800
 _PACKET_HOST, _PACKET_OTHERHOST = 0, 3
 
-_PKTINFO = struct.Struct("=i4s4s")  # in_pktinfo: interface index, local address, destination address
 _IP_HEADER = struct.Struct("!BBHHHBBH4s4s")
 _UDP_HEADER = struct.Struct("!HHHH")
 _PSEUDO_HEADER = struct.Struct("!4s4sBBH")
 
 # One wake-up takes at most this many datagrams from a socket, so that a flood on the DHCP ports leaves the loop
 # turns for everything else.
-_BATCH = 64
+_BATCH = dhcp_io.BATCH
 # Larger than any Ethernet datagram. A fragmented request is not answered: the filter takes no fragments.
 _MAX_DATAGRAM = 9216
 # Bursts: a rack that powers on sends some 600-byte requests at once; the kernel's default buffer holds about 150.
 _RECEIVE_BUFFER = 4 << 20
 _GIADDR = slice(24, 28)
+
+# What the interfaces and routes say about a sender holds for a moment: a storm costs no look-up for each packet.
+_LOOK_AGAIN = 2.0
+_MAX_PLACES = 16384
 
 
 class Datagram(Struct, frozen=True):
@@ -134,7 +141,7 @@ def parse_ip_udp(packet: bytes) -> tuple[tuple[str, int], tuple[str, int], bytes
 
 
 class DhcpPorts:
-    """Opens the ports, and hands every datagram to `receive` on the event loop.
+    """Opens the ports, and hands every datagram to `receive` on the event loop; `receive` raises nothing.
 
     `statistics` counts datagrams in, out, and those dropped here by reason.
     """
@@ -148,6 +155,9 @@ class DhcpPorts:
         self._readers: list[socket.socket] = []
         self._boot: socket.socket | None = None  # 4011
         self._server: socket.socket | None = None  # 67: UDP, or raw IP in same-host mode
+        self._inbox = dhcp_io.Inbox()
+        self._places: dict[tuple[int, str, bytes, str], tuple[str, str, bool] | str] = {}
+        self._look_again = 0.0
         self.statistics: dict[str, int] = {"in": 0, "out": 0, "send_errors": 0}
 
     def open(self) -> None:
@@ -189,33 +199,23 @@ class DhcpPorts:
                 extra.close()
         self._readers, self._boot, self._server = [], None, None
 
-    def send(self, payload: bytes, source: tuple[str, int], destination: tuple[str, int], index: int) -> bool:
+    def send(self, payload: bytes, source: tuple[str, int], destination: tuple[str, int], index: int) -> str:
         """Send from one of our addresses and port 67 or 4011.
 
-        A broadcast leaves by the interface `index`; everything else goes where the routes say. False when the
-        kernel refused it (logged): DHCP is a datagram protocol, the client asks again.
+        A broadcast leaves by the interface `index`; everything else goes where the routes say. Returns "", or why the
+        kernel refused it: DHCP is a datagram protocol, the client asks again.
         """
         out = index if destination[0] == BROADCAST else 0
-        info = _PKTINFO.pack(out, IPv4Address(source[0]).packed, bytes(4))
-        sock, raw = self._boot, False
+        sock, port = self._boot, destination[1]
         if source[1] == SERVER_PORT:
-            sock, raw = self._server, self._same_host
+            sock = self._server
+            if self._same_host:
+                payload, port = ip_udp_packet(payload, source, destination), 0
         if sock is None:
-            return False
-        try:
-            if raw:
-                payload = ip_udp_packet(payload, source, destination)
-                sock.sendmsg([payload], [(socket.IPPROTO_IP, _IP_PKTINFO, info)], 0, (destination[0], 0))
-            else:
-                sock.sendmsg([payload], [(socket.IPPROTO_IP, _IP_PKTINFO, info)], 0, destination)
-        except OSError as error:
-            self.statistics["send_errors"] += 1
-            self._log.warning(
-                "DHCP reply not sent", destination=f"{destination[0]}:{destination[1]}", error=error.strerror
-            )
-            return False
-        self.statistics["out"] += 1
-        return True
+            return "the ports are closed"
+        error = dhcp_io.send(sock.fileno(), payload, source[0], destination[0], port, out)
+        self.statistics["send_errors" if error else "out"] += 1
+        return os.strerror(error) if error else ""
 
     # -- sockets ---------------------------------------------------------------------------------------------------
 
@@ -268,22 +268,15 @@ class DhcpPorts:
     def _read_udp(self, sock: socket.socket) -> None:
         """Port 67 or 4011 is readable."""
         port = PXE_PORT if sock is self._boot else SERVER_PORT
-        space = socket.CMSG_SPACE(_PKTINFO.size)
-        for _ in range(_BATCH):
-            try:
-                data, ancillary, _flags, source = sock.recvmsg(_MAX_DATAGRAM, space)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:  # an ICMP error of an earlier reply: nothing of this socket is lost
-                self._log.debug("DHCP socket error", port=port, error=error.strerror)
-                continue
-            info = next((c[2] for c in ancillary if c[:2] == (socket.IPPROTO_IP, _IP_PKTINFO)), None)
-            if info is None:
+        found = self._inbox.receive(sock.fileno())
+        if isinstance(found, int):  # an ICMP error of an earlier reply: nothing of this socket is lost
+            self._log.debug("DHCP socket error", port=port, error=os.strerror(found))
+            return
+        for data, source, source_port, local, destination, index in found:
+            if index:  # `local` is our address even for a broadcast
+                self._hand_on(data, port, (source, source_port), destination, index, local == destination)
+            else:
                 self._count("no-interface")
-                continue
-            # ipi_spec_dst is our address even for a broadcast, ipi_addr is what the header says.
-            index, local, destination = _PKTINFO.unpack(info)
-            self._hand_on(data, port, source, str(IPv4Address(destination)), index, local == destination)
 
     def _read_packets(self, sock: socket.socket) -> None:
         """The packet socket is readable."""
@@ -314,25 +307,36 @@ class DhcpPorts:
         self, data: bytes, port: int, source: tuple[str, int], destination: str, index: int, unicast: bool
     ) -> None:
         """Find the address that the sender reaches, and pass the datagram on."""
-        interfaces = self._interfaces
-        if unicast and not interfaces.is_ours(destination):
-            self._count("not-for-us")  # for an address of this host that is not configured, or to be routed
-            return
-        broadcast = interfaces.is_broadcast(index, destination)
         # Relays bring what comes to port 67. On 4011 the client itself speaks, and a giaddr is left over from its
         # lease: it must be answered from the address that it asked.
-        relayed = port == SERVER_PORT and len(data) >= _GIADDR.stop
-        giaddr = str(IPv4Address(data[_GIADDR])) if relayed else ""
-        server_address = interfaces.address_for(index, giaddr, destination, source[0])
-        if server_address is None:
-            self._count("not-our-interface")
+        giaddr = data[_GIADDR] if port == SERVER_PORT else b""
+        key = (index, destination, giaddr, "" if unicast else source[0])
+        now = time.monotonic()
+        if now >= self._look_again or len(self._places) >= _MAX_PLACES:
+            self._places = {}
+            self._look_again = now + _LOOK_AGAIN
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = self._place(index, destination, giaddr, source[0], unicast)
+        if isinstance(place, str):
+            self._count(place)
             return
         self.statistics["in"] += 1
-        datagram = Datagram(data, port, source, server_address, interfaces.name(index), index, broadcast)
-        try:
-            self._receive(datagram)
-        except Exception:  # a bug of ours must not stop the port for everybody else
-            self._log.exception("DHCP request not handled", source=source[0], interface=datagram.interface)
+        datagram = Datagram(data, port, source, place[0], place[1], index, place[2])
+        self._receive(datagram)
+
+    def _place(
+        self, index: int, destination: str, giaddr: bytes, source: str, unicast: bool
+    ) -> tuple[str, str, bool] | str:
+        """Our address for a sender, the interface's name, and whether it was a broadcast; or why it goes no further."""
+        interfaces = self._interfaces
+        if unicast and not interfaces.is_ours(destination):
+            return "not-for-us"  # for an address of this host that is not configured, or to be routed
+        relay = address_text(giaddr)
+        server_address = interfaces.address_for(index, relay, destination, source)
+        if server_address is None:
+            return "not-our-interface"
+        return server_address, interfaces.name(index), interfaces.is_broadcast(index, destination)
 
     def _count(self, reason: str) -> None:
         """Count a datagram that goes no further."""

@@ -10,17 +10,18 @@ from pxed import boot
 from pxed.net.dhcp import Datagram, DhcpPorts
 from pxed.net.interfaces import Interfaces
 from pxed.service.peers import Peers
+from pxed.service.quiet import Throttle
 from pxed.service.transactions import Transactions
 from pxed.types import Drop, Event
-from pxed.wire import dhcp as codec
-from pxed.wire.iana import OptionCode
+from pxed.wire.iana import MessageType
 
 __all__ = ["DhcpService"]
 
+_MESSAGES = {MessageType.OFFER: "offer", MessageType.ACK: "ack"}
 
 # The silences that belong into a machine's timeline, and as which kind of line. The others (a lease request, a
 # request for another server) are not about whether and what this machine boots.
-_TOLD = {"ignored": "drop", "no-work": "no-work", "no-boot-program": "drop", "credentials": "drop"}
+_LINES = {"ignored": "drop", "no-work": "no-work", "no-boot-program": "drop", "credentials": "drop"}
 
 
 class DhcpService:
@@ -35,6 +36,7 @@ class DhcpService:
         peers: Peers,
         clock: Callable[[], float] = time.time,
         missing: Callable[[], frozenset[str]] = frozenset,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`missing`: the boot programs whose files are not there (`Names.missing_programs`)."""
         self._ports = DhcpPorts(interfaces, same_host, self._receive)
@@ -44,14 +46,18 @@ class DhcpService:
         self._clock = clock
         self._missing = missing
         self._log = structlog.get_logger("pxed.dhcp")
+        self._decides = boot.Decider(site)
         self.drops: Counter[str] = Counter()
-        self.replies = 0
+        self.answered: Counter[str] = Counter(dict.fromkeys(_MESSAGES.values(), 0))  # by message
+        self._lines = Throttle(monotonic)
 
     @property
     def statistics(self) -> dict[str, int]:
-        """The ports' counters, the replies, and the drops as 'drop:REASON'."""
+        """Datagrams received ('in'), sent ('out') and dropped by the ports by reason; the replies by message
+        ('answered:offer', 'answered:ack'); the requests without an answer ('drop:REASON')."""
+        answered = {f"answered:{message}": count for message, count in self.answered.items()}
         drops = {f"drop:{reason}": count for reason, count in self.drops.items()}
-        return {**self._ports.statistics, "replies": self.replies, **drops}
+        return {**self._ports.statistics, **answered, **drops}
 
     def open(self) -> None:
         """Bind the ports. Raises OperatorError, which says who holds them."""
@@ -66,12 +72,17 @@ class DhcpService:
         self._ports.close()
 
     def _receive(self, datagram: Datagram) -> None:
-        """One datagram from the wire."""
-        packet = codec.decode(datagram.data)
-        if isinstance(packet, Drop):
-            self._drop(packet, datagram, "")
-            return
-        self._learn(packet)
+        """One datagram from the wire. A bug of ours for one machine is none for the next."""
+        try:
+            self._answer(datagram)
+        except Exception as error:
+            if (left_out := self._lines.passes(type(error).__name__)) is not None:
+                where = {"source": datagram.source[0], "interface": datagram.interface}
+                self._log.exception("DHCP request not handled", left_out=left_out, **where)
+
+    def _answer(self, datagram: Datagram) -> None:
+        """Decide, send and note."""
+        now = self._clock()
         received = boot.Received(
             port=datagram.port,
             source=datagram.source,
@@ -79,47 +90,54 @@ class DhcpService:
             interface=datagram.interface,
             broadcast=datagram.broadcast,
         )
-        facts = boot.facts(packet, received)
-        if isinstance(facts, Drop):
-            self._drop(facts, datagram, codec.mac_text(packet.chaddr))
+        outcome = self._decider().decide(datagram.data, received, lambda who: self._transactions.asked(who, now))
+        for address in outcome.addresses:  # any client's request tells whose address is whose, ours or not
+            self._peers.learn(address, outcome.mac)
+        result = outcome.result
+        if isinstance(result, Drop):
+            self._drop(result, datagram, outcome.mac)
+            if kind := _LINES.get(result.reason):
+                self._note(outcome, now, kind, f"{outcome.kind}: no answer: {result.detail or result.reason}")
             return
-        now = self._clock()
-        identity = facts.identity
-        self._transactions.seen(identity, now)
-        check = self._transactions.check(identity, now)
-        reply = boot.decide(facts, check, self.site, self._missing())
-        if isinstance(reply, Drop):
-            self._drop(reply, datagram, identity.mac)
-            if kind := _TOLD.get(reply.reason):
-                text = f"{facts.kind}: no answer: {reply.detail or reply.reason}"
-                event = Event(now, identity.mac, kind, text, machine_id=check.machine_id, job_id=check.job_id)
-                self._transactions.note(event)
+        source = (result.source_address, result.source_port)
+        if error := self._ports.send(result.payload, source, result.destination, datagram.index):
+            where = f"{result.destination[0]}:{result.destination[1]}"
+            self._drop(Drop("send-error", f"to {where}: {error}"), datagram, outcome.mac)
             return
-        source = (reply.source_address, reply.source_port)
-        if not self._ports.send(reply.payload, source, reply.destination, datagram.index):
-            self.drops["send-error"] += 1
-            return
-        self.replies += 1
-        kind, text = reply.event
-        event = Event(now, identity.mac, kind, text, machine_id=check.machine_id, job_id=check.job_id)
-        self._transactions.note(event)
-        self._log.info(reply.summary, mac=identity.mac, interface=datagram.interface, verdict=check.verdict.value)
+        self.answered[_MESSAGES[result.message]] += 1
+        if self._note(outcome, now, *result.event) and outcome.check:
+            self._log.info(
+                result.event[1],
+                mac=outcome.mac,
+                interface=datagram.interface,
+                to=result.destination[0],
+                verdict=outcome.check.verdict.value,
+            )
 
-    def _learn(self, packet: codec.Packet) -> None:
-        """Any client's request tells whose address is whose, ours or not."""
-        mac = codec.mac_text(packet.chaddr)
-        self._peers.learn(packet.ciaddr, mac)
-        self._peers.learn(codec.address_text(packet.options.get(OptionCode.REQUESTED_ADDRESS, b"")), mac)
+    def _decider(self) -> boot.Decider:
+        """The one for this site as it is now."""
+        missing = self._missing()
+        decider = self._decides
+        if decider.site is not self.site or decider.missing != missing:
+            decider = self._decides = boot.Decider(self.site, missing)
+        return decider
+
+    def _note(self, outcome: boot.Outcome, now: float, kind: str, text: str) -> bool:
+        """A line on the machine's timeline. False when it repeats one that is there."""
+        check = outcome.check
+        machine_id, job_id = (check.machine_id, check.job_id) if check else (None, None)
+        return self._transactions.note(Event(now, outcome.mac, kind, text, machine_id, job_id))
 
     def _drop(self, drop: Drop, datagram: Datagram, mac: str) -> None:
-        """Count and tell what gets no answer. Debug level: most of it is other people's ordinary DHCP."""
+        """Count what gets no answer. How many of each reason is told elsewhere (`DropReport`); this is an example."""
         self.drops[drop.reason] += 1
-        self._log.debug(
-            "no answer",
-            reason=drop.reason,
-            detail=drop.detail,
-            mac=mac,
-            interface=datagram.interface,
-            source=datagram.source[0],
-            port=datagram.port,
-        )
+        if self._lines.passes(drop.reason) is not None:
+            self._log.debug(
+                "no answer",
+                reason=drop.reason,
+                detail=drop.detail,
+                mac=mac,
+                interface=datagram.interface,
+                source=datagram.source[0],
+                port=datagram.port,
+            )

@@ -61,7 +61,7 @@ _FAMILIES = {
     "pxed_http_refused": _Family("counter", "Boot HTTP connections that were refused or given up, by reason."),
     "pxed_dhcp_received_datagrams": _Family("counter", "Datagrams that arrived on ports 67 and 4011."),
     "pxed_dhcp_sent_datagrams": _Family("counter", "Datagrams sent from ports 67 and 4011."),
-    "pxed_dhcp_replies": _Family("counter", "DHCP requests that were answered."),
+    "pxed_dhcp_replies": _Family("counter", "DHCP requests that were answered, by the message of the answer."),
     "pxed_dhcp_dropped_datagrams": _Family("counter", "DHCP messages that got no answer, by reason."),
     "pxed_dhcp_send_errors": _Family("counter", "DHCP replies that the kernel refused."),
 }
@@ -112,7 +112,7 @@ _ROWS: dict[str, dict[str, _Row]] = {
     "dhcp": {
         "in": ("pxed_dhcp_received_datagrams", {}),
         "out": ("pxed_dhcp_sent_datagrams", {}),
-        "replies": ("pxed_dhcp_replies", {}),
+        "answered:*": ("pxed_dhcp_replies", {"message": "*"}),
         "send_errors": ("pxed_dhcp_send_errors", {}),
         "drop:*": ("pxed_dhcp_dropped_datagrams", {"reason": "*"}),
         "*": ("pxed_dhcp_dropped_datagrams", {"reason": "*"}),

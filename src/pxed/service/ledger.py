@@ -6,6 +6,7 @@ one after the other, and plain methods leave such a job alone meanwhile: a commi
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Container, Coroutine
 from contextlib import AsyncExitStack, suppress
 from typing import Any, TypeVar
@@ -54,6 +55,7 @@ class Ledger:
         self.hub = Hub()
         self.observers: list[Callable[[Event | Job], None]] = []  # told of every event, merged or not, and job change
         self.writer = Writer(store, self._collect, self._put_back)
+        self.version = 0  # grows when the answer of a check may have changed
         self._locks: dict[int, _Lock] = {}  # of jobs with a commit under way or waited for
         self._admin = asyncio.Lock()  # one command about machines at a time
         self._reserved = False  # such a command is being committed: nothing is learned about machines meanwhile
@@ -62,6 +64,8 @@ class Ledger:
         self._dirty_jobs: set[int] = set()
         self._removed: set[int] = set()
         self._dirty_lines: dict[int, Line] = {}
+        self._recounted: dict[int, Line] = {}  # lines whose counts alone are newer than in the database
+        self._recounts_saved = -math.inf
         self._flying_lines: dict[int, Line] = {}  # collected last: not dirty, perhaps not in the database either
         self._progress: dict[int, float] = {}  # job id -> since when its progress is not marked for saving
         self._seen_saved: dict[int, float] = {}
@@ -113,8 +117,12 @@ class Ledger:
         self.writer.wake(soon=bool(change.jobs))
         _tell(change)
 
-    def note(self, event: Event) -> None:
-        """A line on a machine's timeline; a repetition is counted in the line that is there."""
+    def note(self, event: Event) -> bool:
+        """A line on a machine's timeline; a repetition is counted in the line that is there, and gives False."""
+        line = self.timeline.repeated(event)  # most of a storm, found before any work is done on the text
+        if line is not None:
+            self._recount(line)
+            return False
         machine_id = event.machine_id
         if machine_id is None and event.mac:
             found = self.registry.machines.resolve(Identity(mac=mac_text(event.mac))).machine
@@ -123,12 +131,22 @@ class Ledger:
         self._tell(event)
         line, new = self.timeline.note(event)
         if line is None:
-            return
-        if new:
-            self.hub.publish(line.event)
+            return False
+        if not new:
+            self._recount(line)
+            return False
+        self.hub.publish(line.event)
         if line.event.machine_id is not None:  # the lines of machines that are not recorded stay in memory
             self._unsaved(line)
             self.writer.wake()
+        return True
+
+    def _recount(self, line: Line) -> None:
+        """A line's count grew: it is saved with the next lines, or when `save_progress` finds it due."""
+        if line.event.machine_id is not None:
+            self._recounted[line.id] = line
+            if len(self._recounted) > MAX_UNSAVED_LINES:
+                del self._recounted[next(iter(self._recounted))]
 
     def learn(self, identity: Identity, now: float, *, known: bool) -> Machine | None:
         """What an identity teaches; nothing while a command about machines is being committed."""
@@ -162,6 +180,9 @@ class Ledger:
 
     def save_progress(self, now: float) -> None:
         """Mark the progress that has waited long enough for saving."""
+        if self._recounted and not 0 <= now - self._recounts_saved < SAVE_PROGRESS:
+            self._recounts_saved = now
+            self.writer.wake()
         due = [job_id for job_id, since in self._progress.items() if not 0 <= now - since < SAVE_PROGRESS]
         for job_id in due:
             del self._progress[job_id]
@@ -187,6 +208,7 @@ class Ledger:
 
     async def _alone(self, job_ids: list[int], run: Callable[[], Coroutine[Any, Any, T]], machines: bool) -> T:
         async with AsyncExitStack() as stack:
+            stack.callback(self._changed)
             if machines:
                 await stack.enter_async_context(self._admin)
                 self._reserved = True
@@ -194,6 +216,7 @@ class Ledger:
             for job_id in sorted(job_ids):
                 lock = self._locks.setdefault(job_id, _Lock())
                 lock.users += 1
+                self._changed()
                 stack.callback(self._leave, job_id, lock)
                 await stack.enter_async_context(lock)
             return await run()
@@ -249,7 +272,11 @@ class Ledger:
 
     # -- both -----------------------------------------------------------------------------------------------------
 
+    def _changed(self) -> None:
+        self.version += 1
+
     def _apply(self, change: Change) -> None:
+        self._changed()
         self.registry.apply(change)
         for old, new in change.merged:
             for line in self.timeline.move(old, new):
@@ -257,8 +284,9 @@ class Ledger:
         for machine_id in change.removed:
             self.timeline.forget(machine_id)
             self._seen_saved.pop(machine_id, None)
-            for line_id in [one for one, line in self._dirty_lines.items() if line.event.machine_id == machine_id]:
-                del self._dirty_lines[line_id]
+            for lines in (self._dirty_lines, self._recounted):
+                for line_id in [one for one, line in lines.items() if line.event.machine_id == machine_id]:
+                    del lines[line_id]
             left = {one: line for one, line in self._flying_lines.items() if line.event.machine_id != machine_id}
             self._flying_lines = left  # a new one: the batch that is being written keeps its own
         for record in change.jobs:
@@ -285,6 +313,8 @@ class Ledger:
     def _collect(self) -> Batch:
         """What is not saved yet, as it is now."""
         machines = [self.registry.machines.get(one) for one in self._dirty_machines]
+        self._dirty_lines = self._recounted | self._dirty_lines
+        self._recounted = {}
         batch = Batch(
             machines={machine.id: machine for machine in machines if machine is not None},
             jobs={record.id: record for record in self.registry.some(self._dirty_jobs)},

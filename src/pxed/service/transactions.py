@@ -44,6 +44,10 @@ from pxed.work.registry import Registry
 
 __all__ = ["Transactions"]
 
+# Seconds for which `asked` repeats an answer: as exact as the clock of the jobs' deadlines, which ticks once a second.
+REPEATED = 1.0
+MAX_ASKED = 16384  # machines; more than ask within that time
+
 
 def _secret() -> str:
     """A new token: 128 bits, safe in URLs and on a kernel's command line."""
@@ -64,6 +68,7 @@ class Transactions:
         self._clock = clock
         self._registry = Registry(secret)
         self._ledger = Ledger(store, self._registry)
+        self._asked: dict[Identity, tuple[int, float, Check]] = {}  # version, when, answer
         self.configure(config)
 
     @classmethod
@@ -90,6 +95,7 @@ class Transactions:
         self._registry.unknown_machines = config.transaction.unknown_machines
         self._registry.silence = config.jobs.silence
         self._registry.boot_timeout = config.jobs.boot_timeout
+        self._asked.clear()
 
     async def close(self) -> None:
         """Finish what is under way, save everything, close the database."""
@@ -110,6 +116,21 @@ class Transactions:
         """
         check, change = self._registry.check(identity, now, self._ledger.busy)
         self._ledger.take(change)
+        return check
+
+    def asked(self, identity: Identity, now: float) -> Check:
+        """A machine's firmware asks: `seen` and `check` in one.
+
+        Asked again within REPEATED, while nothing has happened to any machine or job, the answer is the same.
+        """
+        known = self._asked.get(identity)
+        if known is not None and known[0] == self._ledger.version and 0 <= now - known[1] < REPEATED:
+            return known[2]
+        self.seen(identity, now)
+        check = self.check(identity, now)
+        if len(self._asked) >= MAX_ASKED:
+            self._asked.clear()
+        self._asked[identity] = (self._ledger.version, now, check)
         return check
 
     def seen(self, identity: Identity, now: float, text: str = "", kind: str = "seen") -> Machine | None:
@@ -134,12 +155,12 @@ class Transactions:
         self._ledger.take(change)
         return (record.job, record.token) if record else None
 
-    def note(self, event: Event) -> None:
+    def note(self, event: Event) -> bool:
         """A line on a machine's timeline. The machine is found by the event's MAC where its id is not given.
 
-        Repetitions within a minute are counted in the line that is there, not added.
+        Repetitions within a minute are counted in the line that is there, not added: False then.
         """
-        self._ledger.note(event)
+        return self._ledger.note(event)
 
     def tick(self, now: float) -> None:
         """Time passes: call it about once a second. Ends expired, unclaimed and silent jobs."""

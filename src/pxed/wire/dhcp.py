@@ -8,11 +8,14 @@ from functools import lru_cache
 
 from .._ext.dhcp import Packet, encode
 from .._ext.dhcp import decode as _decode
+from .._ext.dhcp_kind import Request, Template, read
 from ..types import Drop
 
 __all__ = [
     "UNSPECIFIED",
     "Packet",
+    "Request",
+    "Template",
     "address_bytes",
     "address_text",
     "decode",
@@ -20,6 +23,7 @@ __all__ = [
     "encode_tlv",
     "mac_text",
     "parse_tlv",
+    "read",
     "u16_list",
     "user_classes",
     "uuid_option",

@@ -74,16 +74,17 @@ class Timeline:
         track = self._strangers.get(mac)
         return [line.shown() for line in track.lines] if track else []
 
+    def repeated(self, event: Event) -> Line | None:
+        """The line that this event, of a recorded machine, repeats; it is counted there. None when it is a new one."""
+        track = self._tracks.get(event.machine_id or 0)
+        return _repeated(track, event) if track else None
+
     def note(self, event: Event) -> tuple[Line | None, bool]:
         """Add an event. Returns its line and whether that is a new one; (None, False) when it was cut off."""
         track = self._track(event)
-        newest = len(track.lines)
-        for index in range(newest - 1, max(-1, newest - 1 - MERGE_DEPTH), -1):
-            line = track.lines[index]
-            if _same(line.event, event) and 0 <= event.time - line.last <= MERGE_WINDOW:
-                line.count += 1
-                line.last = event.time
-                return line, False
+        line = _repeated(track, event)
+        if line is not None:
+            return line, False
         minute = int(event.time // 60)
         if track.minute != minute:
             track.minute, track.made = minute, 0
@@ -135,6 +136,18 @@ class Timeline:
             track = self._strangers[event.mac] = _Track(deque(maxlen=MERGE_DEPTH))
         self._strangers.move_to_end(event.mac)
         return track
+
+
+def _repeated(track: _Track, event: Event) -> Line | None:
+    lines = track.lines
+    newest = len(lines)
+    for index in range(newest - 1, max(-1, newest - 1 - MERGE_DEPTH), -1):
+        line = lines[index]
+        if _same(line.event, event) and 0 <= event.time - line.last <= MERGE_WINDOW:
+            line.count += 1
+            line.last = event.time
+            return line
+    return None
 
 
 def _same(one: Event, other: Event) -> bool:

@@ -8,6 +8,7 @@ __all__ = ["bench"]
 
 COMMANDS: dict[str, Command] = {
     "fleet": Command("pxed.cli.bench.fleet:fleet", "Machines boot the whole way, in virtual time or a lab."),
+    "dhcp": Command("pxed.cli.bench.dhcp:dhcp", "PXE clients ask for something to boot."),
     "http": Command("pxed.cli.bench.http:http", "Clients read one file by HTTP at the same time."),
     "tftp": Command("pxed.cli.bench.tftp:tftp", "Clients read one file by TFTP at the same time."),
 }

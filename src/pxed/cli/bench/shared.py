@@ -47,8 +47,8 @@ class _Summary(Protocol):
     lost: dict[str, int]
 
 
-def fail_if_lost(servers: Iterable[_Summary]) -> None:
+def fail_if_lost(servers: Iterable[_Summary], what: str = "client got its file") -> None:
     """Raises OperatorError when some client did not get what it wanted: nothing else was measured well then."""
     reasons = [f"{one.server}: {count} {why}" for one in servers for why, count in one.lost.items()]
     if reasons:
-        raise OperatorError(f"Not every client got its file: {'; '.join(reasons)}.")
+        raise OperatorError(f"Not every {what}: {'; '.join(reasons)}.")

@@ -2,8 +2,8 @@
  *
  * Shares nothing with linux_net.h on purpose: the ruler is not made of what it measures. ip(7) IP_PKTINFO.
  */
-#ifndef PXED_TFTP_LOAD_H
-#define PXED_TFTP_LOAD_H
+#ifndef PXED_LOAD_BOX_H
+#define PXED_LOAD_BOX_H
 
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
