@@ -124,6 +124,21 @@ def test_names_and_ids(tmp_path: Path, library: Library) -> None:
         library.manifest_bytes("f" * 64)
 
 
+def test_a_layout_is_read_once_for_all_machines_and_anew_for_an_image_that_was_imported_again(
+    tmp_path: Path, library: Library
+) -> None:
+    disk = write_disk(tmp_path / "disk", 2 * MIB, [(0, bytes(range(256)) * 4096), (MIB, b"text" * (MIB // 4))])
+    image = library.import_image(disk, "a", level=1).image
+    first = library.layout(image.id)
+    assert library.layout(image.id) is first
+    library.remove("a")
+    with pytest.raises(NotFoundError):
+        library.layout(image.id)
+    assert library.import_image(disk, "a", level=19).image.id == image.id
+    assert library.layout(image.id) is not first
+    assert restore(library, image.id) == disk.read_bytes()
+
+
 def test_an_ambiguous_beginning_is_refused(tmp_path: Path, library: Library) -> None:
     library.import_image(sample_disk(tmp_path / "a"), "a")
     library.import_image(sample_disk(tmp_path / "b", seed=9), "b")

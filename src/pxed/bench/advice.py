@@ -13,7 +13,7 @@ _BUSY = 0.9  # of one processor
 _ALL_BUSY = 0.95  # of all
 _IDLE = 0.5  # of one processor, left over: worth a thread
 _OTHER_WORK = 0.2  # of all, by neither clients nor server: the figures say more about the host than about the server
-_REPEATED = 0.001  # of all segments: more than that slows TCP down
+_REPEATED = 0.01  # of all segments: more than that is more than full queues at the start
 _LARGE_BLOCK = 1024  # bytes; two thirds of what an MTU of 1500 carries
 _SEGMENT = 1448  # bytes of TCP in a packet of an MTU of 1500
 

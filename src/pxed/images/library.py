@@ -6,12 +6,14 @@ run as long as the disk is large.
 """
 
 import difflib
+import os
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from msgspec import Struct
 
-from pxed.errors import NotFoundError, OperatorError, RefusedError
+from pxed.errors import GoneError, NotFoundError, OperatorError, RefusedError
 from pxed.images.chunk import DEFAULT_LEVEL
 from pxed.images.ingest import Ingest
 from pxed.images.manifest import Manifest
@@ -29,6 +31,8 @@ _SELECT_IMAGES = (
     "SELECT i.id, n.name, created, size, sector, label, partitions, chunks, stored_chunks, data_size, source, format "
     "FROM image i LEFT JOIN name n ON n.image = i.number "
 )
+# Of so many images the layouts are kept: 2 MB for each 500 GB of disk, and every machine of a class asks for the same.
+_LAYOUTS = 4
 _ID = re.compile(r"[0-9a-f]{64}")
 _ID_PREFIX = re.compile(r"[0-9a-f]{4,64}")
 
@@ -77,6 +81,7 @@ class Library:
     def __init__(self, directory: str | Path) -> None:
         self.store = Store(Path(directory))
         self._maps = DataMaps(self.store)
+        self._layout = lru_cache(_LAYOUTS)(lambda number, _created: self.store.layout(number))
 
     def close(self) -> None:
         """Close the index. Nothing else may be called afterwards."""
@@ -126,9 +131,22 @@ class Library:
         """An image's manifest, proved against its id. Raises ManifestError when it is damaged."""
         return Manifest.decode(self.manifest_bytes(image_id), image_id)
 
+    def open_manifest(self, image_id: str) -> int:
+        """A descriptor of the file that has the manifest's bytes; the caller's own. Raises GoneError, OperatorError."""
+        self._number(image_id)
+        path = self.store.manifest_path(image_id)
+        try:
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise GoneError(f"{path} is missing, the image store is damaged.") from None
+        except OSError as error:
+            raise OperatorError(f"{path} cannot be read: {error.strerror}.") from None
+
     def layout(self, image_id: str) -> bytes:
         """The stored length of each stored chunk by ordinal, u32 little-endian."""
-        return self.store.layout(self._number(image_id))
+        found = self.store.row("SELECT number, created FROM image WHERE id = ?", image_id)
+        # An image that was removed and imported again may be compressed otherwise, under the same number.
+        return self._layout(*found) if found is not None else self.store.layout(self._number(image_id))
 
     def data_size(self, image_id: str) -> int:
         """Bytes of an image's data: the sum of its layout."""

@@ -1,6 +1,7 @@
 """Boot HTTP's routes: the names that TFTP has too, image data for agents, and the agents' calls."""
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable
 
@@ -200,7 +201,9 @@ class MachineHttp:
         elif part == "layout":
             body = BytesBody(await asyncio.to_thread(self._library.layout, image))
         else:
-            body = BytesBody(await asyncio.to_thread(self._library.manifest_bytes, image))
+            fd = await asyncio.to_thread(self._library.open_manifest, image)
+            found = os.fstat(fd)
+            body = FileBody(fd, found.st_size, found.st_mtime_ns)
         return Response(
             200, body, headers=_NO_STORE, ranges=True, sent=self._note_part,
             unreadable=lambda error: self._refuse(request, error),
