@@ -27,7 +27,7 @@ SECONDS = 60
 HANG = 60
 # libFuzzer stops above this much memory; AddressSanitizer's own part of it is about 700 MB.
 MEMORY_MB = 2048
-_STATUS = re.compile(r"#(\d+)\s+\w+\s+cov: (\d+) .*?exec/s: (\d+)")
+_STATUS = re.compile(r"#(\d+)\s+\w+\s+cov: (\d+) .*?rss: (\d+)Mb")
 _REPORT = re.compile(r"Uncaught Python exception|ERROR: |runtime error: ")
 
 sys.path[:0] = [str(ROOT / "tests")]
@@ -36,10 +36,10 @@ sys.path[:0] = [str(ROOT / "tests")]
 def main() -> int:
     """Build, then fuzz or run again; returns the exit status."""
     arguments = sys.argv[1:]
-    build()
     if len(arguments) == 1 and Path(arguments[0]).is_file():
         return again(Path(arguments[0]).resolve())
     seconds, names = chosen(arguments)
+    build()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         results = list(pool.map(lambda name: fuzz(name, seconds), names))
     return 0 if all(results) else 1
@@ -65,13 +65,13 @@ def build() -> None:
     for part in PARTS:
         old, new = COPY / part, ROOT / part
         if new.is_dir():
-            # What was compiled here stays: the build then only compiles what changed.
-            subprocess.run(["cp", "-a", "--no-target-directory", new, old.with_suffix(".new")], check=True)
-            for library in old.rglob("*.so"):
-                (old.with_suffix(".new") / library.relative_to(old)).unlink(missing_ok=True)
-                shutil.move(library, old.with_suffix(".new") / library.relative_to(old))
+            fresh = old.with_suffix(".new")
+            shutil.rmtree(fresh, ignore_errors=True)
+            shutil.copytree(new, fresh, symlinks=True, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+            for library in old.rglob("*.so"):  # compiled here: only what changed is compiled again
+                shutil.move(library, fresh / library.relative_to(old))
             shutil.rmtree(old, ignore_errors=True)
-            old.with_suffix(".new").rename(old)
+            fresh.rename(old)
         else:
             shutil.copy2(new, old)
     compiler = "clang-14"
@@ -124,33 +124,34 @@ def fuzz(name: str, seconds: int) -> bool:
         f"-max_total_time={seconds}", f"-artifact_prefix={found}/{name}-", f"-dict={words}", f"-timeout={HANG}",
         f"-rss_limit_mb={MEMORY_MB}", "-print_final_stats=0", "-verbosity=1", corpus, seeds,
     )  # fmt: skip
-    began = time.monotonic()
+    began, before = time.monotonic(), set(found.iterdir())
     running = process(name, *arguments)
     # libFuzzer looks at its clock between two inputs; this is for the case that it never gets there.
     guard = threading.Timer(seconds + 2 * HANG + 60, running.kill)
     guard.start()
     output, status = _follow(running)
     guard.cancel()
-    line = f"{status[0]:>9} inputs  {status[1]:>6} places  {time.monotonic() - began:4.0f} s"
+    inputs, places, memory = status
+    line = f"{inputs:>9} inputs  {places:>6} places  {memory:>5} MB  {time.monotonic() - began:4.0f} s"
     if running.returncode == 0:
         print(f"fuzz {name:8} {line}  nothing found", flush=True)
         return True
     print(f"fuzz {name:8} {line}  FOUND", flush=True)
     first = next((at for at, text in enumerate(output) if _REPORT.search(text)), len(output) - 30)
     print("".join(f"    {text}" for text in output[max(first, 0) :][:30]), flush=True)
-    for path in sorted(found.glob(f"{name}-*")):
+    for path in sorted(set(found.glob(f"{name}-*")) - before):
         print(f"  again: tools/test --fuzz {path.relative_to(ROOT)}", flush=True)
     return False
 
 
-def _follow(running: subprocess.Popen[str]) -> tuple[list[str], tuple[str, str]]:
-    """Read a process to its end: its last lines, and inputs and covered places."""
+def _follow(running: subprocess.Popen[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Read a process to its end: its last lines, and inputs, covered places and megabytes."""
     output: list[str] = []
-    status = ("0", "0")
+    status: tuple[str, ...] = ("0", "0", "0")
     assert running.stdout is not None
     for text in running.stdout:
         if match := _STATUS.match(text):
-            status = (match[1], match[2])
+            status = match.groups()
         output.append(text)
         del output[:-400]
     running.wait()
@@ -160,6 +161,7 @@ def _follow(running: subprocess.Popen[str]) -> tuple[list[str], tuple[str, str]]
 def again(path: Path) -> int:
     """Run one input; its name begins with its target's."""
     _, names = chosen([path.name.partition("-")[0]])
+    build()
     running = process(names[0], f"-timeout={HANG}", path)
     output, _ = _follow(running)
     print("".join(output))
