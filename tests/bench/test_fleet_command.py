@@ -62,7 +62,9 @@ def test_every_trouble_has_an_option() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "Say --virtual"),
+        ((), "Say --virtual or --lab"),
+        (("--lab", "--virtual"), "Say --virtual or --lab"),
+        (("--lab", "--late", "1"), "are of --virtual"),
         (("--virtual", "--rate", "fast"), "'fast' is no rate"),
         (("--virtual", "--firmware", "amiga=1"), "'amiga=1' is no kind of machine"),
         (("--virtual", "--firmware", "uefi=x"), "'uefi=x' is no kind of machine"),

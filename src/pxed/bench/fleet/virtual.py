@@ -8,13 +8,13 @@ one by one; downloads by HTTP are a fluid (`network.Downloads`) in what the data
 import heapq
 import time
 from collections.abc import Callable
-from typing import Any
 
 from pxed.bench.firmware import IPXE_HTTP
 from pxed.bench.fleet.machine import Fetch, Machine, Send
 from pxed.bench.fleet.network import Downloads, Faults, Port, Trouble
 from pxed.bench.fleet.plan import Plan, contents, machines
 from pxed.bench.fleet.result import Result, summarise
+from pxed.bench.fleet.runner import Runner
 from pxed.bench.fleet.server import SiteDhcp, VirtualServer
 from pxed.wire.iana import BROADCAST, CLIENT_PORT, PXE_PORT, SERVER_PORT
 
@@ -28,86 +28,42 @@ _EVERY = 0.5  # real seconds between two looks of `progress`
 _TRANSFERS = 20_000  # at one time, as in the engine
 
 
-class Simulation:
+class Simulation(Runner):
     """One run. `work`: there is a job for each machine."""
 
     def __init__(self, plan: Plan, trouble: Trouble, *, work: bool = True) -> None:
-        self.plan = plan
-        self.now = 0.0
         files = contents(plan, SERVER)
+        super().__init__(*machines(plan, files))
+        self.plan = plan
         self.server = VirtualServer(SERVER, files, plan.seed, _TRANSFERS)
-        self.machines, self.power_on = machines(plan, files)
         self.faults = Faults(trouble, plan.seed)
         self.port = Port(plan.rate, plan.queue)
-        self.left = len(self.machines)
         numbers = {machine.mac: machine.number for machine in self.machines}
         self._site = SiteDhcp(SITE, FIRST, numbers.get)
         self._by_address = {self._site.lease(machine.number): machine for machine in self.machines}
         self._downloads: Downloads[tuple[Machine, bytes]] = Downloads(plan.rate, trouble)
         self._change = 0  # of the downloads: an event for an earlier state of them is stale
         self._sampled, self._sampled_bytes = -_SAMPLE, 0
-        self._queue: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
-        self._number = 0
-        self._due = [float("inf")] * len(self.machines)  # when a machine's timer event comes
         self._server_due = float("inf")
-        for machine, at in zip(self.machines, self.power_on, strict=True):
+        for machine in self.machines:
             self.server.add(machine.identity, 0.0, work=work)
-            self._at(at, self._power_on, machine)
 
     def run(self, progress: Callable[[int], None] = lambda done: None) -> None:
         """Until every machine has its outcome. progress: told now and then how many have."""
-        looked, queue, events = time.monotonic(), self._queue, 0
+        looked, queue, events = time.monotonic(), self.queue, 0
         while self.left and queue:
             self.now, _, call, arguments = heapq.heappop(queue)
             call(*arguments)
             events += 1
             if events % 4096 == 0 and time.monotonic() - looked > _EVERY:
                 looked = time.monotonic()
-                progress(len(self.machines) - self.left)
-        progress(len(self.machines) - self.left)
+                progress(self.ready)
+        progress(self.ready)
 
-    def _at(self, at: float, call: Callable[..., None], *arguments: Any) -> None:
-        self._number += 1
-        heapq.heappush(self._queue, (at, self._number, call, arguments))
-
-    # -- machines --------------------------------------------------------------------------------------------------
-
-    def _power_on(self, machine: Machine) -> None:
-        machine.start(self.now)
-        self._after(machine)
-
-    def _after(self, machine: Machine) -> None:
-        """It was called: what it sends leaves, and its deadline is noted."""
-        for what in machine.out:
-            if isinstance(what, Send):
-                for arrival in self.faults.arrivals(len(what.payload), self.now):
-                    self._at(arrival, self._reach_server, machine, what)
-            else:
-                self._connect(machine, what)
-        machine.out.clear()
-        deadline = machine.deadline
-        if deadline is None:
-            self.left -= 1
-        elif deadline < self._due[machine.number]:
-            self._due[machine.number] = deadline
-            self._at(deadline, self._timer, machine, deadline)
-
-    def _timer(self, machine: Machine, due: float) -> None:
-        # The deadline moves with every packet; the event only when it has come.
-        if due != self._due[machine.number] or machine.deadline is None:
-            return
-        self._due[machine.number] = float("inf")
-        if machine.deadline <= self.now:
-            machine.on_timer(self.now)
-            self._after(machine)
-        elif machine.deadline != float("inf"):
-            self._due[machine.number] = machine.deadline
-            self._at(machine.deadline, self._timer, machine, machine.deadline)
-
-    def _reach_machine(self, machine: Machine, payload: bytes, source: tuple[str, int], port: int) -> None:
-        if machine.deadline is not None and machine.port == port:
-            machine.receive(payload, source, port, self.now)
-            self._after(machine)
+    def send(self, machine: Machine, sent: Send) -> None:
+        """Over the machine's cable."""
+        for arrival in self.faults.arrivals(len(sent.payload), self.now):
+            self.at(arrival, self._reach_server, machine, sent)
 
     # -- the servers -----------------------------------------------------------------------------------------------
 
@@ -117,7 +73,7 @@ class Simulation:
             answer = self._site.answer(sent.payload)
             if answer is not None:
                 for arrival in self.faults.arrivals(len(answer), self.now):
-                    self._at(arrival, self._reach_machine, machine, answer, (SITE, SERVER_PORT), CLIENT_PORT)
+                    self.at(arrival, self.receive, machine, answer, (SITE, SERVER_PORT), CLIENT_PORT)
         if self.now < self.faults.trouble.late or place not in (BROADCAST, SERVER):
             return
         if port == _TFTP:
@@ -134,7 +90,7 @@ class Simulation:
         left = self.port.leave(size, self.now)
         if left is not None:
             for arrival in self.faults.arrivals(size, left):
-                self._at(arrival, self._reach_machine, machine, payload, source, port)
+                self.at(arrival, self.receive, machine, payload, source, port)
 
     def _serve(self) -> None:
         """What the TFTP sender has to say, a batch at a time while the port takes it, and its next timer."""
@@ -151,7 +107,7 @@ class Simulation:
             due = opens
         if due is not None and due < self._server_due:
             self._server_due = max(due, now)
-            self._at(self._server_due, self._server_timer, self._server_due)
+            self.at(self._server_due, self._server_timer, self._server_due)
 
     def _server_timer(self, due: float) -> None:
         if due == self._server_due:
@@ -161,17 +117,18 @@ class Simulation:
 
     # -- downloads -------------------------------------------------------------------------------------------------
 
-    def _connect(self, machine: Machine, fetch: Fetch) -> None:
+    def fetch(self, machine: Machine, fetch: Fetch) -> None:
+        """A TCP connection, then a share of the fluid."""
         took = self.faults.connect_time(IPXE_HTTP.shortest, IPXE_HTTP.longest)
         if took is None:
-            self._at(self.now + IPXE_HTTP.patience, self._downloaded, machine, b"", "no connection by TCP")
+            self.at(self.now + IPXE_HTTP.patience, self.fetched, machine, b"", "no connection by TCP")
         else:
-            self._at(max(self.now, self.faults.trouble.late) + took, self._flow, machine, fetch.url)
+            self.at(max(self.now, self.faults.trouble.late) + took, self._flow, machine, fetch.url)
 
     def _flow(self, machine: Machine, url: str) -> None:
         body = self.server.http(url, self.now)
         if body is None:
-            self._downloaded(machine, b"", "404 Not Found")
+            self.fetched(machine, b"", "404 Not Found")
             return
         self._downloads.begin(len(body) + _HTTP_HEAD, (machine, body), self.now)
         if self.now - self._sampled > 2 * _SAMPLE:  # nobody has looked for a while
@@ -182,13 +139,13 @@ class Simulation:
         self._change += 1
         end = self._downloads.next_end()
         if end is not None:
-            self._at(max(end, self.now), self._ends, self._change)
+            self.at(max(end, self.now), self._ends, self._change)
 
     def _ends(self, change: int) -> None:
         if change != self._change:
             return
         for machine, body in self._downloads.ended(self.now):
-            self._at(self.now + self.faults.trouble.delay, self._downloaded, machine, body, "")
+            self.at(self.now + self.faults.trouble.delay, self.fetched, machine, body, "")
         self._plan_end()
 
     def _sample(self) -> None:
@@ -199,12 +156,8 @@ class Simulation:
             self._downloads.use(taken, self.now)
         self._sampled, self._sampled_bytes = self.now, self.port.bytes
         if self._downloads.next_end() is not None:
-            self._at(self.now + _SAMPLE, self._sample)
+            self.at(self.now + _SAMPLE, self._sample)
             self._plan_end()
-
-    def _downloaded(self, machine: Machine, body: bytes, problem: str) -> None:
-        machine.fetched(body, problem, self.now)
-        self._after(machine)
 
     # -- figures ---------------------------------------------------------------------------------------------------
 

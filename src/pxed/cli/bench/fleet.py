@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pxed.bench.fleet.result import Result, Times
 
 _BITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
-_SIZE = 2 << 20  # real ones have some 60 MiB, which is all the same to downloads that are a fluid
+_SIZES = {"virtual": 2 << 20, "lab": 60 << 20}
 
 
 def rate_option(ctx: click.Context, parameter: click.Parameter, value: str) -> float:
@@ -35,6 +35,10 @@ PERCENT = click.FloatRange(0, 100, max_open=True)
 
 @click.command()
 @click.option("--virtual", is_flag=True, help="In virtual time: pxed's own state machines in a simulated network.")
+@click.option(
+    "--lab", is_flag=True,
+    help="Over real packets: pxed in network namespaces of its own, a shaped and lossy link. Needs root.",
+)  # fmt: skip
 @click.option("--machines", type=click.IntRange(1, 16000), default=500, show_default=True)
 @click.option(
     "--firmware", metavar="MIX", help="Kinds of machines and their shares: uefi, bios, ipxe, shim.",
@@ -42,7 +46,7 @@ PERCENT = click.FloatRange(0, 100, max_open=True)
 )  # fmt: skip
 @click.option(
     "--size", callback=_maybe_size,
-    help="Of kernel and initramfs together, by HTTP.  [default: 2M]",
+    help="Of kernel and initramfs together, by HTTP.  [default: 60M in the lab, 2M in virtual time]",
 )  # fmt: skip
 @click.option("--program", callback=size_option, default="256K", show_default=True, help="Of a boot program, by TFTP.")
 @click.option("--rate", callback=rate_option, default="1Gbit", show_default=True, help="Of the server's port; 0: none.")
@@ -50,20 +54,20 @@ PERCENT = click.FloatRange(0, 100, max_open=True)
 @click.option("--loss", type=PERCENT, default=0.0, show_default=True, help="Percent of packets lost, each way.")
 @click.option("--restarts", type=click.IntRange(0), default=0, show_default=True, help="Of a lost machine, 10 s later.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of all chance: the same seed is the same run.")
-@click.option("--duplicate", type=PERCENT, default=0.0, help="Percent of datagrams that come twice.")
-@click.option("--reorder", type=PERCENT, default=0.0, help="Percent that later ones overtake.")
-@click.option("--mtu-hole", type=click.IntRange(0), default=0, help="Longer UDP payloads never arrive.")
-@click.option("--late", type=click.FloatRange(0), default=0.0, help="Seconds until the server answers at all.")
+@click.option("--duplicate", type=PERCENT, default=0.0, help="Virtual: percent of datagrams that come twice.")
+@click.option("--reorder", type=PERCENT, default=0.0, help="Virtual: percent that later ones overtake.")
+@click.option("--mtu-hole", type=click.IntRange(0), default=0, help="Virtual: longer UDP payloads never arrive.")
+@click.option("--late", type=click.FloatRange(0), default=0.0, help="Virtual: seconds until the server answers at all.")
 @click.option(
     "--queue", callback=_maybe_size,
-    help="The rate is that of a switch behind the server, whose queue of this size drops what exceeds it.",
+    help="Virtual: the rate is that of a switch behind the server, whose queue of this size drops what exceeds it.",
 )  # fmt: skip
 @click.option(
     "--plot", type=click.Path(path_type=Path, dir_okay=False, writable=True), help="Draw the times: FILE.svg, FILE.png."
 )
 @output.json_option
 def fleet(
-    virtual: bool, machines: int, firmware: str, size: int | None, program: int, rate: float, spread: float,
+    virtual: bool, lab: bool, machines: int, firmware: str, size: int | None, program: int, rate: float, spread: float,
     loss: float, restarts: int, seed: int, duplicate: float, reorder: float, mtu_hole: int, late: float,
     queue: int | None, plot: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
@@ -74,17 +78,22 @@ def fleet(
     machines see lost, doubled and late datagrams one by one, while downloads by HTTP are a fluid that shares the port
     evenly; a run is the same each time.
     """
-    if not virtual:
-        raise click.UsageError("Say --virtual.")
+    if virtual == lab:
+        raise click.UsageError("Say --virtual or --lab.")
     from pxed.bench.fleet.plan import Plan, parse_mix
 
     if plot is not None:
         _check_plot(plot)
     plan = Plan(
-        machines=machines, size=size or _SIZE, program=program, loss=loss / 100,
+        machines=machines, size=size or _SIZES["lab" if lab else "virtual"], program=program, loss=loss / 100,
         rate=rate, queue=queue, spread=spread, mix=parse_mix(firmware), seed=seed, restarts=restarts,
     )  # fmt: skip
-    result = _virtual(plan, duplicate / 100, reorder / 100, mtu_hole, late)
+    if lab:
+        if duplicate or reorder or mtu_hole or late or queue is not None:
+            raise click.UsageError("--duplicate, --reorder, --mtu-hole, --late and --queue are of --virtual.")
+        result = _lab(plan)
+    else:
+        result = _virtual(plan, duplicate / 100, reorder / 100, mtu_hole, late)
     _show(result, as_json)
     if plot is not None:
         from pxed.bench.fleet.plot import draw
@@ -112,6 +121,13 @@ def _virtual(plan: "Plan", duplicate: float, reorder: float, mtu_hole: int, late
     trouble = Trouble(loss=plan.loss, duplicate=duplicate, reorder=reorder, mtu_hole=mtu_hole, late=late)
     with output.progress("booting", unit="machines") as show:
         return virtual.run(plan, trouble, lambda done: show(done, plan.machines))
+
+
+def _lab(plan: "Plan") -> "Result":
+    from pxed.bench.fleet import lab
+
+    with output.progress("booting", unit="machines") as show:
+        return lab.run(plan, lambda done: show(done, plan.machines))
 
 
 def _show(result: "Result", as_json: bool) -> None:
