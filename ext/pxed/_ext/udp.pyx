@@ -27,6 +27,9 @@ IP_MTU_DISCOVER = 10
 IPV6_MTU_DISCOVER = 23
 PMTUDISC_DONT = 0
 SO_SNDBUFFORCE = 32
+# Ahead of bulk TCP in this host's own queue (pfifo_fast's first band): one block at a time waits for its turn a hundred
+# times, and firmware gives up where TCP only slows down. No privilege is needed up to 6.
+INTERACTIVE = 6
 SO_RCVBUFFORCE = 33
 
 # A burst of ACKs or requests of thousands of clients waits here while the thread is busy (2 KiB of truesize or less
@@ -48,6 +51,7 @@ def open_socket(address: str, port: int, *, join: bool = False) -> socket.socket
     try:
         sock.setblocking(False)
         sock.setsockopt(*pktinfo, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, INTERACTIVE)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, join)
         if v6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

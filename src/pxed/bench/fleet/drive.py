@@ -4,6 +4,7 @@ One thread, one epoll. Requests for an address leave as packets from 0.0.0.0, as
 site's DHCP server answers here in the process, over cables as lossy as the rest. Everything else is ordinary sockets.
 """
 
+import gc
 import heapq
 import select
 import socket
@@ -19,13 +20,14 @@ from pxed.errors import OperatorError
 from pxed.net.dhcp import checksum, ip_udp_packet
 from pxed.wire.iana import BROADCAST, CLIENT_PORT, SERVER_PORT
 
-__all__ = ["Driver"]
+__all__ = ["Download", "Driver"]
 
 _CHADDR = slice(28, 34)
 _ETH_P_IP = 0x0800
 _IP_HEADER, _IP_SUM = 20, slice(10, 12)
 _DATAGRAM = 2048
-_BATCH = 64  # datagrams of the broadcast socket in one go
+_BATCH = 64  # datagrams of one socket in one go
+_STREAMS = 16  # downloads that are looked at between datagrams
 _LOOK = 0.5  # seconds between two looks at what has gone silent, and of `progress`
 _SILENCE = 60.0  # seconds without a byte after which a download is lost; iPXE's TCP waits for the server as long
 # What a download's socket gathers before it is read: 2,000 reads per Gbit/s, and a window as large as iPXE's.
@@ -40,11 +42,11 @@ def _with_checksum(packet: bytes) -> bytes:
     return packet[: _IP_SUM.start] + checksum(packet[:_IP_HEADER]).to_bytes(2, "big") + packet[_IP_SUM.stop :]
 
 
-class _Download:
+class Download:
     """One response: its head, then a body that is compared where it is known, and collected where it is not."""
 
-    def __init__(self, machine: Machine, sock: socket.socket, request: bytes, known: bytes | None) -> None:
-        self.machine, self.sock, self.request, self.known = machine, sock, request, known
+    def __init__(self, machine: Machine, known: bytes | None) -> None:
+        self.machine, self.known = machine, known
         self.heard = 0.0
         self._head = b""
         self._parts: list[bytes] = []
@@ -109,8 +111,10 @@ class Driver(Runner):
         self._faults = Faults(trouble, seed)
         self._by_mac = {machine.mac: machine for machine in machines}
         self._sockets: list[tuple[socket.socket, tuple[str, int]] | None] = [None] * len(machines)
-        self._downloads: dict[int, _Download] = {}
-        self._poll = select.epoll()
+        self._downloads: dict[socket.socket, Download] = {}
+        # Whatever a download has to say comes after the datagrams, which firmware answers within a millisecond.
+        self._poll, self._streams = select.epoll(), select.epoll()
+        self._poll.register(self._streams, select.EPOLLIN)
         self._readers: dict[int, Callable[[], None]] = {}
         self._buffer = bytearray(_BUFFER)
         self.refused = 0  # datagrams that our kernel did not take
@@ -127,6 +131,8 @@ class Driver(Runner):
     def run(self, alive: Callable[[], None], progress: Callable[[int], None]) -> None:
         """Until every machine has its outcome. alive: raises OperatorError when the server has ended."""
         began, look = time.monotonic(), 0.0
+        self._readers[self._streams.fileno()] = self._on_streams
+        gc.disable()  # nothing here makes cycles, and a collection keeps all machines waiting
         try:
             while self.left:
                 self.now = time.monotonic() - began
@@ -146,26 +152,31 @@ class Driver(Runner):
                         reader()
             progress(self.ready)
         finally:
+            gc.enable()
             self._close()
 
     def _close(self) -> None:
-        for download in self._downloads.values():
-            download.sock.close()
+        for sock in self._downloads:
+            sock.close()
         for pair in self._sockets:
             if pair is not None:
                 pair[0].close()
         self._wire.close()
         self._broadcasts.close()
+        self._streams.close()
         self._poll.close()
 
-    def _read(self, sock: socket.socket, reader: Callable[[], None], events: int = select.EPOLLIN) -> None:
+    def _on_streams(self) -> None:
+        for fd, _ in self._streams.poll(0, _STREAMS):
+            self._readers[fd]()
+
+    def _read(self, sock: socket.socket, reader: Callable[[], None]) -> None:
         self._readers[sock.fileno()] = reader
-        self._poll.register(sock, events)
+        self._poll.register(sock, select.EPOLLIN)
 
     def _drop(self, sock: socket.socket) -> None:
         del self._readers[sock.fileno()]
-        self._poll.unregister(sock)
-        sock.close()
+        sock.close()  # which takes it from the epoll
 
     # -- datagrams -------------------------------------------------------------------------------------------------
 
@@ -231,7 +242,7 @@ class Driver(Runner):
         request = f"GET {path} HTTP/1.1\r\nHost: {parts.hostname}\r\nConnection: close\r\n\r\n".encode()
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _WINDOW)
-        download = _Download(machine, sock, request, self._known.get(parts.path.lstrip("/")))
+        download = Download(machine, self._known.get(parts.path.lstrip("/")))
         download.heard = self.now
         try:
             sock.bind((machine.address, 0))
@@ -241,43 +252,43 @@ class Driver(Runner):
         except OSError as error:
             sock.close()
             raise OperatorError(f"The virtual machines cannot connect to {fetch.url}: {error.strerror}.") from error
-        self._downloads[sock.fileno()] = download
-        self._read(sock, lambda: self._on_connected(download), select.EPOLLOUT)
+        self._downloads[sock] = download
+        self._readers[sock.fileno()] = lambda: self._on_connected(sock, download, request)
+        self._streams.register(sock, select.EPOLLOUT)
 
-    def _on_connected(self, download: _Download) -> None:
-        sock = download.sock
+    def _on_connected(self, sock: socket.socket, download: Download, request: bytes) -> None:
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self._end(download, "no connection by TCP")
+            self._end(sock, "no connection by TCP")
             return
-        sock.send(download.request)
+        sock.send(request)
         if download.known is not None and len(download.known) > 2 * _GATHER:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, _GATHER)  # what is less comes with the end
-        self._readers[sock.fileno()] = lambda: self._on_bytes(download)
-        self._poll.modify(sock, select.EPOLLIN)
+        self._readers[sock.fileno()] = lambda: self._on_bytes(sock, download)
+        self._streams.modify(sock, select.EPOLLIN)
 
-    def _on_bytes(self, download: _Download) -> None:
+    def _on_bytes(self, sock: socket.socket, download: Download) -> None:
         try:
-            size = download.sock.recv_into(self._buffer)
+            size = sock.recv_into(self._buffer)
         except BlockingIOError:
             return
         except OSError as error:
-            self._end(download, f"the connection broke: {error.strerror}")
+            self._end(sock, f"the connection broke: {error.strerror}")
             return
         if not size:
-            self._end(download, "" if download.whole else "the connection ended early")
+            self._end(sock, "" if download.whole else "the connection ended early")
             return
         download.heard = self.now
         with memoryview(self._buffer) as view:
             problem = download.take(view[:size])
         if problem or download.whole:
-            self._end(download, problem)
+            self._end(sock, problem)
 
-    def _end(self, download: _Download, problem: str) -> None:
-        del self._downloads[download.sock.fileno()]
-        self._drop(download.sock)
+    def _end(self, sock: socket.socket, problem: str) -> None:
+        download = self._downloads.pop(sock)
+        self._drop(sock)
         self.fetched(download.machine, b"" if problem else download.body, problem)
 
     def _look(self) -> None:
         """Downloads that have gone silent."""
-        for download in [one for one in self._downloads.values() if self.now - one.heard > _SILENCE]:
-            self._end(download, f"nothing came for {_SILENCE:.0f} s")
+        for sock in [one for one, download in self._downloads.items() if self.now - download.heard > _SILENCE]:
+            self._end(sock, f"nothing came for {_SILENCE:.0f} s")

@@ -69,23 +69,29 @@ class FleetLab(Lab):
         return "10.99.0.1"
 
     def _shape(self) -> None:
-        # One packet on the cable is one packet for the loss, not 64 KiB that TCP sends in one go: those are cut up behind
-        # the shaper. (Shaping them one by one would cost a timer each, which is dear in a virtual machine.)
+        # One packet on the cable is one packet for the loss, not 64 KiB that TCP sends in one go: those are cut up
+        # behind the shaper. (To shape packets one by one would cost a timer each, which is dear in a virtual machine.)
         for side in (self.server_side, self.client_side):
             side.run("ethtool", "-K", _INTERFACE, "tso", "off", "tx-udp-segmentation", "off")
-        if self.plan.rate:
+        if not self.plan.rate:
+            return
+        self.server_side.run(
+            "tc", "qdisc", "replace", "dev", _INTERFACE, "root", "handle", "1:", "tbf", "rate",
+            f"{self.plan.rate:.0f}bit", "burst", str(_BURST), "limit", str(self.plan.queue or _QUEUE),
+        )  # fmt: skip
+        if self.plan.queue is None:  # the server's own port, with what the kernel gives a port by itself
             self.server_side.run(
-                "tc", "qdisc", "replace", "dev", _INTERFACE, "root", "tbf", "rate", f"{self.plan.rate:.0f}bit",
-                "burst", str(_BURST), "limit", str(_QUEUE),
+                "tc", "qdisc", "add", "dev", _INTERFACE, "parent", "1:1", "handle", "10:", "pfifo_fast"
             )  # fmt: skip
 
     def _pxed(self, address: str) -> list[str]:
+        pace = f'rate = "{self.plan.pace / 1e6:g}Mbit"\n' if self.plan.pace else ""
         programs = ", ".join(f'"{int(arch)}" = "{name}"' for arch, name in PROGRAMS.items())
         config = self._work / "pxed.toml"
         config.write_text(
             f'[server]\naddress = "{address}"\nstate_dir = "{self._work}/state"\nsocket = "{self._work}/pxed.sock"\n'
             f'[log]\nlevel = "warning"\n[dhcp]\nboot_programs = {{ {programs} }}\nboot_program_dir = "{self.root}"\n'
-            f'[tftp]\nroot = "{self.root}"\nthreads = {self._threads}\n'
+            f'[tftp]\nroot = "{self.root}"\nthreads = {self._threads}\n{pace}'
             f'[environment]\ndir = "{self._work}/environment"\n'
         )
         _give_work(config, self._work, self.plan.machines)

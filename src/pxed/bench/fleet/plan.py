@@ -33,6 +33,8 @@ class Plan(Struct, frozen=True):
     rate: float = 0.0
     queue: int | None = None
     """The rate is that of a port behind the server, whose queue drops what exceeds so many bytes; None: of its own."""
+    pace: float = 0.0
+    """What pxed's TFTP may send, bits per second: [tftp] rate of its configuration; 0: no limit."""
     spread: float = 0.0
     """Power-on is spread evenly over this time, in an order by chance."""
     mix: Mapping[str, float] = field(default_factory=lambda: parse_mix(MIX))

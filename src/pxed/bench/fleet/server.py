@@ -12,6 +12,7 @@ from pxed._ext.blob import Blob
 from pxed._ext.tftp_events import Finished, Request
 from pxed._ext.tftp_virtual import VirtualTftp
 from pxed.boot import Received, Reply, Site, scripts
+from pxed.service.rates import Rates
 from pxed.types import Drop, Identity, Verdict
 from pxed.wire import dhcp
 from pxed.wire.iana import ArchType, MessageType, Op, OptionCode
@@ -32,11 +33,25 @@ _NOT_FOUND = 1
 
 
 class VirtualServer:
-    """One pxed at `address`, with `contents` under their names, and work for the machines that `add` tells of."""
+    """One pxed at `address`, with `contents` under their names, and work for the machines that `add` tells of.
 
-    def __init__(self, address: str, contents: Mapping[str, bytes], seed: int, limit: int) -> None:
+    line: bits per second of its port, 0 if nobody knows; pace: as [tftp] rate of the configuration, 0 for no limit.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        contents: Mapping[str, bytes],
+        seed: int,
+        limit: int,
+        *,
+        line: float = 0.0,
+        pace: float = 0.0,
+    ) -> None:
         self.address = address
-        self.tftp = VirtualTftp(seed=seed, limit=limit)
+        rates = Rates(speed_of=lambda _: int(line / 8) or None)
+        rates.whole.rate = int(pace / 8)
+        self.tftp = VirtualTftp(seed=seed, limit=limit, places=rates.places([address]), pacer=rates.whole)
         self.finished: list[Finished] = []
         self._contents = contents
         self._blobs = {name: Blob(data) for name, data in contents.items()}

@@ -25,6 +25,7 @@ _TFTP = 69
 _HTTP_HEAD = 200  # bytes of a response beside its body
 _SAMPLE = 0.05  # seconds over which the datagrams' share of the port is taken
 _EVERY = 0.5  # real seconds between two looks of `progress`
+_TICK = 0.0001  # seconds that the engine sleeps at least
 _TRANSFERS = 20_000  # at one time, as in the engine
 
 
@@ -35,7 +36,7 @@ class Simulation(Runner):
         files = contents(plan, SERVER)
         super().__init__(*machines(plan, files))
         self.plan = plan
-        self.server = VirtualServer(SERVER, files, plan.seed, _TRANSFERS)
+        self.server = VirtualServer(SERVER, files, plan.seed, _TRANSFERS, line=plan.rate, pace=plan.pace)
         self.faults = Faults(trouble, plan.seed)
         self.port = Port(plan.rate, plan.queue)
         numbers = {machine.mac: machine.number for machine in self.machines}
@@ -102,11 +103,10 @@ class Simulation(Runner):
                 break
             for (address, port), payload in sent:
                 self._leave(self._by_address[address], payload, (SERVER, _TFTP), port)
-        due = server.tftp.next_timer()
-        if opens > now and (due is None or opens < due):
-            due = opens
+        # A full port makes the engine wait, whatever it has to do; who may send at once has been asked above.
+        due = opens if opens > now else server.tftp.next_timer()
         if due is not None and due < self._server_due:
-            self._server_due = max(due, now)
+            self._server_due = max(due, now + _TICK)
             self.at(self._server_due, self._server_timer, self._server_due)
 
     def _server_timer(self, due: float) -> None:

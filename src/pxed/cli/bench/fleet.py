@@ -50,6 +50,7 @@ PERCENT = click.FloatRange(0, 100, max_open=True)
 )  # fmt: skip
 @click.option("--program", callback=size_option, default="256K", show_default=True, help="Of a boot program, by TFTP.")
 @click.option("--rate", callback=rate_option, default="1Gbit", show_default=True, help="Of the server's port; 0: none.")
+@click.option("--pace", callback=rate_option, default="0", help="What pxed's TFTP may send: its [tftp] rate.")
 @click.option("--spread", type=click.FloatRange(0), default=0.0, show_default=True, help="Seconds of power-on.")
 @click.option("--loss", type=PERCENT, default=0.0, show_default=True, help="Percent of packets lost, each way.")
 @click.option("--restarts", type=click.IntRange(0), default=0, show_default=True, help="Of a lost machine, 10 s later.")
@@ -60,15 +61,16 @@ PERCENT = click.FloatRange(0, 100, max_open=True)
 @click.option("--late", type=click.FloatRange(0), default=0.0, help="Virtual: seconds until the server answers at all.")
 @click.option(
     "--queue", callback=_maybe_size,
-    help="Virtual: the rate is that of a switch behind the server, whose queue of this size drops what exceeds it.",
+    help="The rate is that of a switch behind the server, whose queue of this size drops what exceeds it; else that of "
+    "the server's own port.",
 )  # fmt: skip
 @click.option(
     "--plot", type=click.Path(path_type=Path, dir_okay=False, writable=True), help="Draw the times: FILE.svg, FILE.png."
 )
 @output.json_option
 def fleet(
-    virtual: bool, lab: bool, machines: int, firmware: str, size: int | None, program: int, rate: float, spread: float,
-    loss: float, restarts: int, seed: int, duplicate: float, reorder: float, mtu_hole: int, late: float,
+    virtual: bool, lab: bool, machines: int, firmware: str, size: int | None, program: int, rate: float, pace: float,
+    spread: float, loss: float, restarts: int, seed: int, duplicate: float, reorder: float, mtu_hole: int, late: float,
     queue: int | None, plot: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Let a fleet of virtual machines boot from pxed the whole way, with the clocks of real firmware.
@@ -86,11 +88,11 @@ def fleet(
         _check_plot(plot)
     plan = Plan(
         machines=machines, size=size or _SIZES["lab" if lab else "virtual"], program=program, loss=loss / 100,
-        rate=rate, queue=queue, spread=spread, mix=parse_mix(firmware), seed=seed, restarts=restarts,
+        rate=rate, queue=queue, pace=pace, spread=spread, mix=parse_mix(firmware), seed=seed, restarts=restarts,
     )  # fmt: skip
     if lab:
-        if duplicate or reorder or mtu_hole or late or queue is not None:
-            raise click.UsageError("--duplicate, --reorder, --mtu-hole, --late and --queue are of --virtual.")
+        if duplicate or reorder or mtu_hole or late:
+            raise click.UsageError("--duplicate, --reorder, --mtu-hole and --late are of --virtual.")
         result = _lab(plan)
     else:
         result = _virtual(plan, duplicate / 100, reorder / 100, mtu_hole, late)
