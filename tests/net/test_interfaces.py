@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pxed.errors import OperatorError
-from pxed.net.interfaces import Interfaces, list_addresses, neighbour_mac
+from pxed.net.interfaces import Interfaces, Neighbours, list_addresses
 from support.netns import Net
 
 pytestmark = pytest.mark.root
@@ -77,9 +77,30 @@ def test_neighbour_table(tmp_path: Path) -> None:
         "10.1.0.50        0x1         0x2         52:54:00:AA:bb:cc     *        eth0\n"
         "10.1.0.51        0x1         0x0         00:00:00:00:00:00     *        eth0\n"
     )
-    assert neighbour_mac("10.1.0.50", str(table)) == "52:54:00:aa:bb:cc"
-    assert neighbour_mac("10.1.0.51", str(table)) == neighbour_mac("10.1.0.5", str(table)) == ""
-    assert neighbour_mac("10.1.0.50", str(table) + "-missing") == ""
+    neighbours = Neighbours(str(table))
+    assert neighbours.mac("10.1.0.50") == "52:54:00:aa:bb:cc"
+    assert neighbours.mac("10.1.0.51") == neighbours.mac("10.1.0.5") == neighbours.mac("IP") == ""
+    assert Neighbours(str(table) + "-missing").mac("10.1.0.50") == ""
+
+
+def test_the_neighbour_table_is_not_read_for_each_question(tmp_path: Path) -> None:
+    table, now = tmp_path / "arp", 0.0
+    neighbours = Neighbours(str(table), lambda: now)
+
+    def write(mac: str) -> None:
+        table.write_text(f"IP address  HW type\n10.1.0.50  0x1  0x2  {mac}  *  eth0\n")
+
+    assert neighbours.mac("10.1.0.50") == ""
+    write("52:54:00:00:00:01")
+    now = 0.04
+    assert neighbours.mac("10.1.0.50") == ""
+    now = 0.05
+    assert neighbours.mac("10.1.0.50") == "52:54:00:00:00:01"
+    write("52:54:00:00:00:02")
+    now = 1.0
+    assert neighbours.mac("10.1.0.50") == "52:54:00:00:00:01"
+    now = 1.1
+    assert neighbours.mac("10.1.0.50") == "52:54:00:00:00:02"
 
 
 def test_the_kernels_neighbour_table() -> None:
@@ -94,7 +115,7 @@ def test_the_kernels_neighbour_table() -> None:
             with other:
                 socket.create_connection(listener.getsockname(), 60).close()
             with one:
-                assert neighbour_mac("10.0.0.2") == other.mac("eth0")
+                assert Neighbours().mac("10.0.0.2") == other.mac("eth0")
 
 
 def test_an_address_that_moves_to_another_interface(monkeypatch: pytest.MonkeyPatch) -> None:

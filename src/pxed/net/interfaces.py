@@ -4,11 +4,12 @@ The list comes from the kernel by rtnetlink (RTM_GETADDR), the choice of an addr
 routing table. Blocking calls, but only to the kernel: microseconds.
 """
 
+import math
 import os
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from pxed.errors import OperatorError
 from pxed.wire.dhcp import UNSPECIFIED
 from pxed.wire.iana import BROADCAST
 
-__all__ = ["InterfaceAddress", "Interfaces", "list_addresses", "neighbour_mac", "speed"]
+__all__ = ["InterfaceAddress", "Interfaces", "Neighbours", "list_addresses", "speed"]
 
 _NLMSG_HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port id
 _IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, interface index
@@ -221,14 +222,36 @@ class Interfaces:
         return self._wanted[0]
 
 
-def neighbour_mac(address: str, table: str = "/proc/net/arp") -> str:
-    """The MAC that the kernel's neighbour table has for an on-link address, '' when it has none."""
-    try:
-        with open(table, encoding="ascii", errors="replace") as lines:  # noqa: PTH123  (a proc file, line by line)
-            for line in lines:
-                fields = line.split()
-                if len(fields) >= 4 and fields[0] == address and fields[3] != "00:00:00:00:00:00":
-                    return fields[3].lower()
-    except OSError:
-        return ""
-    return ""
+class Neighbours:
+    """MACs of on-link addresses, from the kernel's neighbour table.
+
+    The table is read as a whole, at most once in `KEPT` seconds: each end of a download asks, and in a storm of a
+    thousand machines the table has a thousand lines. For an address that it did not have it is read again sooner.
+    """
+
+    KEPT = 1.0
+    MISSED = 0.05
+
+    def __init__(self, table: str = "/proc/net/arp", clock: Callable[[], float] = time.monotonic) -> None:
+        self._table = table
+        self._clock = clock
+        self._macs: dict[str, str] = {}
+        self._read_at = -math.inf
+
+    def mac(self, address: str) -> str:
+        """The MAC of an address, '' when the kernel has none."""
+        now = self._clock()
+        if now - self._read_at >= (self.KEPT if address in self._macs else self.MISSED):
+            self._macs = dict(self._read())
+            self._read_at = now
+        return self._macs.get(address, "")
+
+    def _read(self) -> Iterator[tuple[str, str]]:
+        try:
+            with open(self._table, encoding="ascii", errors="replace") as lines:  # noqa: PTH123  (a proc file)
+                for line in lines:
+                    fields = line.split()
+                    if len(fields) >= 4 and fields[0][:1].isdigit() and fields[3] != "00:00:00:00:00:00":
+                        yield fields[0], fields[3].lower()
+        except OSError:
+            return

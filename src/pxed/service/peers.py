@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-from pxed.net.interfaces import neighbour_mac
+from pxed.net.interfaces import Neighbours
 from pxed.wire.dhcp import UNSPECIFIED
 
 __all__ = ["Peers"]
@@ -20,6 +20,7 @@ class Peers:
 
     def __init__(self) -> None:
         self._macs: OrderedDict[str, str] = OrderedDict()
+        self._neighbours = Neighbours()
 
     def learn(self, address: str, mac: str) -> None:
         """A machine said that this address is its own."""
@@ -36,4 +37,4 @@ class Peers:
 
     def mac(self, address: str) -> str:
         """The MAC behind an address, '' when unknown."""
-        return neighbour_mac(address) or self._macs.get(address, "")
+        return self._neighbours.mac(address) or self._macs.get(address, "")
