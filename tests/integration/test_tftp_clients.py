@@ -1,6 +1,5 @@
 """The TFTP service on real sockets: the field's clients, many at once, and files that change under their feet."""
 
-import contextlib
 import ctypes
 import os
 import random
@@ -15,8 +14,8 @@ import pytest
 from pxed.errors import OperatorError
 from pxed.service import blobs
 from pxed.service.tftp import TftpService
-from support.tftp_service import Running, Socket
-from support.tftp_sim import ack, error, is_data, number, options_of, rrq
+from support.tftp_service import Running, Socket, fetch, go_on
+from support.tftp_sim import ack, error, number, options_of, rrq
 
 PATIENCE = 120  # seconds for a client on a busy machine
 # The sanitizers' run preloads their libraries into us; the clients are not built for them.
@@ -169,61 +168,6 @@ def test_many_clients_at_once(server: Running, tmp_path: Path) -> None:
 # -- by hand -----------------------------------------------------------------------------------------------------------
 
 
-def fetch(sock: Socket, name: str, blocks: int) -> bytes:
-    """The first blocks, lock-step at 512 bytes; the transfer stays open."""
-    sock.send(rrq(name))
-    received = b""
-    for block in range(1, blocks + 1):
-        datagram = sock.receive()
-        assert is_data(datagram), datagram
-        assert number(datagram) == block
-        received += datagram[4:]
-        if block < blocks:
-            sock.send(ack(block))
-    return received
-
-
-def go_on(sock: Socket, block: int) -> bytes:
-    """The rest, from the block behind `block`."""
-    received = b""
-    while True:
-        sock.send(ack(block))
-        datagram = sock.receive()
-        while number(datagram) != (block + 1) % 65536:  # sent again while we were slow
-            datagram = sock.receive()
-        received += datagram[4:]
-        block += 1
-        if len(datagram) < 516:
-            sock.send(ack(block))
-            return received
-
-
-@pytest.mark.parametrize("change", ["truncate", "replace", "delete", "overwrite"])
-def test_file_changed_during_a_transfer(server: Running, change: str) -> None:
-    """The transfer goes on with what it began with; the next one gets what is there then."""
-    path = server.root / "file"
-    sock = Socket("127.0.0.1", server.port)
-    start = fetch(sock, "file", 10)
-    if change == "truncate":
-        os.truncate(path, 100)
-    elif change == "replace":
-        (server.root / "new").write_bytes(b"new")
-        (server.root / "new").replace(path)
-    elif change == "delete":
-        path.unlink()
-    else:
-        with path.open("r+b") as file:
-            file.write(b"x" * len(DATA))
-    assert start + go_on(sock, 10) == DATA
-    sock.close()
-    after = Socket("127.0.0.1", server.port)
-    after.send(rrq("file"))
-    datagram = after.receive()
-    wanted = {"truncate": DATA[:100], "replace": b"new", "overwrite": b"x" * 512}
-    assert datagram == (error(1, "file not found") if change == "delete" else b"\0\3\0\1" + wanted[change])
-    after.close()
-
-
 def test_reply_comes_from_the_address_that_was_asked(tmp_path: Path) -> None:
     """One socket for all addresses, and each client hears from the one that it knows."""
     (tmp_path / "file").write_bytes(DATA)
@@ -329,18 +273,6 @@ def test_stalled_python_does_not_stall_transfers(server: Running, tmp_path: Path
     assert after - before > 50
 
 
-def test_file_beyond_4_gib(server: Running) -> None:
-    """Not copied, read as it goes: it begins at once."""
-    with (server.root / "big").open("wb") as file:
-        file.truncate((4 << 30) + 1)
-        file.write(DATA)
-    sock = Socket("127.0.0.1", server.port)
-    assert fetch(sock, "big", 40) == DATA[: 40 * 512]
-    sock.send(error(0))
-    sock.close()
-    assert server.wait_until(lambda figures: figures["outcome.closed"] == 1)["cached"] == 0
-
-
 # -- life --------------------------------------------------------------------------------------------------------------
 
 
@@ -377,32 +309,6 @@ def test_threads_share_the_clients(tmp_path: Path) -> None:
         for sock in sockets:
             sock.close()
         running.stop()
-
-
-def descriptors_of(path: Path) -> int:
-    """How many descriptors of this process are of a file."""
-    found = 0
-    for link in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # that of the listing itself
-            found += link.readlink() == path
-    return found
-
-
-def test_clients_of_a_large_file_share_one_descriptor(server: Running) -> None:
-    """It is not copied, and lives as long as it is being sent; refusals and ends leave nothing."""
-    server.service._blobs = blobs.BlobCache(1000)
-    sockets = [Socket("127.0.0.1", server.port) for _ in range(3)]
-    for sock in sockets:
-        sock.send(rrq("file", blksize=1468, windowsize=16))
-        assert sock.receive()[:2] == b"\0\6"
-    assert descriptors_of(server.root / "file") == 1
-    for sock in sockets:
-        sock.send(error(8, "enough"))
-        sock.send(rrq("missing"))
-        assert sock.receive() == error(1, "file not found")
-        sock.close()
-    server.wait_until(lambda _: not server.service._running)
-    assert descriptors_of(server.root / "file") == 0
 
 
 def test_request_without_a_name_is_answered(server: Running) -> None:

@@ -1,7 +1,9 @@
 """The one resolver of names: what is a file, what is made, what is refused, and what the timeline says of it."""
 
 import asyncio
+import errno
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -9,6 +11,7 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
+from pxed._ext import files
 from pxed.config import Config, Dhcp, Environment, Http, Server, Tftp
 from pxed.errors import OperatorError, RefusedError
 from pxed.service import names as names_module
@@ -207,6 +210,24 @@ def test_boot_programs_are_not_looked_for_at_each_request(house: House, monkeypa
     assert house.names.missing_programs() is before
     house.names.configure(house.config)
     assert house.names.missing_programs() == before - {"undionly.kpxe"}
+
+
+def test_a_disk_is_asked_in_a_thread(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel does not know yet where a file is, looking for it may take as long as its disk likes."""
+    (house.root / "cold.efi").write_bytes(b"program")
+    threads = []
+
+    def open_beneath(root: int, name: str, *, cached: bool = False) -> int:
+        if cached:
+            raise BlockingIOError(errno.EAGAIN, "not cached")
+        threads.append(threading.current_thread())
+        return files.open_beneath(root, name)
+
+    monkeypatch.setattr(names_module, "open_beneath", open_beneath)
+    assert house.data("cold.efi") == b"program"
+    assert isinstance(house.open("missing.efi"), NotFound)
+    assert threading.main_thread() not in threads
+    assert len(threads) == 2
 
 
 def test_a_missing_root_is_said(house: House) -> None:

@@ -1,7 +1,10 @@
 """Files without a copy in memory: read as the transfer goes, whatever happens to them meanwhile."""
 
+import ast
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,6 +73,47 @@ def test_file_that_is_deleted_goes_on(tmp_path: Path) -> None:
     (tmp_path / "f").unlink()
     simulation.run()
     assert bytes(client.received) == DATA
+
+
+FOUR_GIB = """
+import os, resource
+from pxed._ext.blob import Blob
+from pxed._ext.tftp_virtual import VirtualTftp
+size = 4 << 30
+fd = os.memfd_create("sparse")
+os.truncate(fd, size)
+for at in (0, 65536 * 1468, size - 4):
+    os.pwrite(fd, b"mark", at)
+blob = Blob.from_large_file(fd)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(*VirtualTftp().read_through(b"\\0\\1f\\0octet\\0blksize\\x001468\\0windowsize\\x0016\\0", blob), sep="\\n")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_four_gib_in_bounded_memory() -> None:
+    """Every block of a sparse file of 4 GiB, in order, round the block numbers 44 times."""
+    done = subprocess.run([sys.executable, "-c", FOUR_GIB], capture_output=True, text=True, timeout=300, check=True)
+    blocks, size, found, growth = done.stdout.splitlines()
+    last = (4 << 30) // 1468 + 1
+    assert (int(blocks), int(size)) == (last, 4 << 30)
+    marked = {number: data.index(b"mark") for number, data in ast.literal_eval(found).items()}
+    assert marked == {1: 0, 65537: 0, last: (4 << 30) % 1468 - 4}
+    assert int(growth) < 8 << 10  # KiB
+
+
+def test_what_the_disk_must_fetch_first(tmp_path: Path) -> None:
+    """Not in the page cache: the readers fetch it."""
+    data = DATA * 12
+    path = tmp_path / "f"
+    blob = from_file(path, data)
+    fd = os.open(path, os.O_RDONLY)
+    os.fsync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(fd)
+    _, size, found = VirtualTftp().read_through(rrq("f", blksize=1468, windowsize=4), blob)
+    assert size == len(data)
+    assert b"".join(found[block] for block in sorted(found)) == data
 
 
 def test_size_beyond_4_gib_is_told(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import uvloop
 from pxed._ext.files import open_beneath
 from pxed.service.names import BytesContent, Content, FileContent, NotFound
 from pxed.service.tftp import TftpService
+from support.tftp_sim import ack, is_data, number, rrq
 
 
 class Directory:
@@ -105,3 +106,36 @@ class Socket:
 
     def close(self) -> None:
         self.sock.close()
+
+
+def fetch(sock: Socket, name: str, blocks: int) -> bytes:
+    """The first blocks, lock-step at 512 bytes; the transfer stays open."""
+    sock.send(rrq(name))
+    received = b""
+    for block in range(1, blocks + 1):
+        datagram = sock.receive()
+        assert is_data(datagram), datagram
+        assert number(datagram) == block
+        received += datagram[4:]
+        if block < blocks:
+            sock.send(ack(block))
+    return received
+
+
+def go_on(sock: Socket, block: int, last: int = 0) -> bytes:
+    """The rest, from the block behind `block`; or only up to block `last`, which is not acknowledged then."""
+    received = b""
+    size = 0
+    while True:
+        sock.send(ack(block))
+        datagram = sock.receive()
+        while number(datagram) != (block + 1) % 65536:  # sent again while we were slow
+            datagram = sock.receive()
+        received += datagram[4:]
+        size = max(size, len(datagram), 516)
+        block += 1
+        if block == last:
+            return received
+        if len(datagram) < size:
+            sock.send(ack(block))
+            return received

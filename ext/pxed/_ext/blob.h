@@ -12,10 +12,13 @@
 #endif
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define PXED_BLOB_SMALL 65536
@@ -25,6 +28,8 @@ typedef struct {
     size_t size;
     size_t mapped;   /* bytes of mapping; 0: data is on the heap */
     int fd;          /* the memfd until it is sealed, then -1: the mapping keeps it alive; or a file without a copy */
+    unsigned device; /* of a file without a copy: a number per device, for file_reader.h */
+    int resident;    /* of such a file: it is in memory anyhow (tmpfs) */
     unsigned refs;
 } pxed_blob;
 
@@ -141,9 +146,10 @@ static inline pxed_blob *pxed_blob_read(int fd, size_t limit) {
     return b;
 }
 
-/* No copy: the file itself, for readers that pread it (file_window.h). `data` is NULL. NULL and errno. */
+/* No copy: the file itself, read as transfers go (file_reader.h). `data` is NULL. NULL and errno. */
 static inline pxed_blob *pxed_blob_file(int fd) {
     struct stat st;
+    struct statfs fs;
     pxed_blob *b;
     if (fstat(fd, &st) < 0)
         return NULL;
@@ -156,6 +162,8 @@ static inline pxed_blob *pxed_blob_file(int fd) {
         return NULL;
     b->refs = 1;
     b->size = (size_t)st.st_size;
+    b->resident = fstatfs(fd, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
+    b->device = major(st.st_dev) + minor(st.st_dev);
     b->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (b->fd >= 0)
         return b;

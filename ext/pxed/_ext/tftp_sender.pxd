@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from pxed._ext.blob cimport pxed_blob
+from pxed._ext.file_reader cimport Scratch
 from pxed._ext.lines cimport Lines
 from pxed._ext.linux_net cimport pxed_batch, pxed_path
 from pxed._ext.ring cimport Link
@@ -63,8 +64,7 @@ cdef class TftpSender(Sender):
     cdef size_t limit
     cdef Link unheard            # ring of those that were sent something and have acknowledged nothing, oldest first
     cdef Transfer *ended
-    cdef uint64_t batches        # filled
-    cdef bint full               # nothing more may go into this batch
+    cdef Scratch scratch
     cdef Control control
     cdef Counters counters
 
@@ -96,5 +96,6 @@ cdef class TftpSender(Sender):
     cdef void _wait(self, Transfer *t, uint64_t deadline) noexcept nogil
     cdef void _go_back(self, Transfer *t) noexcept nogil
     cdef void _send_error(self, const pxed_path *path, uint32_t code, const uint8_t *text, size_t size) noexcept nogil
+    cdef const uint8_t *_read(self, Transfer *t, uint64_t *last, uint64_t now) noexcept nogil
     cdef bint _fill_from(self, Transfer *t, pxed_batch *batch, uint64_t now) noexcept nogil
     cdef dict statistics(self)

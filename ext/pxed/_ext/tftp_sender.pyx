@@ -21,16 +21,15 @@ Rules (RFC 1350, 1123 section 4.2.3.1, 2347-2349, 7440):
 - The same request again while it is being answered is merged; after RESTART_AFTER of silence it is a machine that
   started over with the same port, and starts over here.
 
-Transfers that ended are freed by the next `fill`, as slices of their blobs may still be in the batch.
+Transfers that ended are freed by the next `fill`, as slices of their blobs may still be in the batch. So may be bytes
+of `scratch`, where files without a copy in memory are read to.
 """
 
 from libc.stdlib cimport free
 from libc.string cimport memset
 
 from pxed._ext.blob cimport pxed_blob_ref, pxed_blob_unref
-from pxed._ext.file_window cimport (
-    PXED_WINDOW_BUSY, PXED_WINDOW_FAILED, PXED_WINDOW_LATER, PXED_WINDOW_READY, pxed_window_read, pxed_window_slice,
-)
+from pxed._ext.file_reader cimport PXED_READ_LATER, Scratch
 from pxed._ext.lines cimport Lines
 from pxed._ext.linux_net cimport pxed_batch_add, pxed_batch_extend, pxed_batch_has_room, pxed_path_is_v6
 from pxed._ext.ring cimport ring_append, ring_first, ring_init, ring_remove
@@ -64,6 +63,8 @@ cdef enum:
     LARGEST_WINDOW = 64
     # Datagrams for one transfer per turn, so that a window delays a lock-step client by no more than some 20 KB.
     TURN = 16
+    # A disk is asked again after 2 ms, then 4, up to 64: it may be a thousand transfers that wait for one that hangs.
+    MOST_READ_PAUSES = 6
     # A stranger's address may be forged: this many datagrams at most go to it (at 0, 1 and 3 s).
     UNANSWERED_SENDS = 3
     # The last window is sent at least this often before its missing ACK is taken for granted; see LINGER.
@@ -109,6 +110,7 @@ cdef class TftpSender(Sender):
         self.admission = Admission(places if places else limit, seed)
         self.lines = Lines()
         self.control = Control()
+        self.scratch = Scratch()
         self.limit = limit
         ring_init(&self.unheard)
 
@@ -178,21 +180,18 @@ cdef class TftpSender(Sender):
         cdef Transfer *t
         self._reap()
         self._admit(now)
-        self.batches += 1
+        self.scratch.clear()
         self.lines.rotate()
         if not self.control.fill(batch, self.lines, now):
             return True
         while True:
-            if not pxed_batch_has_room(batch, OACK_LIMIT):
+            if not pxed_batch_has_room(batch, OACK_LIMIT) or not self.scratch.has_room(TURN * LARGEST_BLOCK_V4):
                 return not self.lines.idle()
             t = <Transfer *>self.lines.next(now)
             if t is NULL:
-                return False
+                return self.control.wake_at() <= now  # a file that could not be read
             if self._fill_from(t, batch, now):
                 self._enqueue(t)  # at the end: its next turn comes after everybody else's
-            if self.full:
-                self.full = False
-                return True
 
     cdef void close(self) noexcept nogil:
         cdef size_t i
@@ -283,7 +282,7 @@ cdef class TftpSender(Sender):
 
     cdef void _free(self, Transfer *t) noexcept nogil:
         pxed_blob_unref(t.blob)
-        free(t.window.data)
+        self.scratch.forget(t.fetch)
         free(t)
 
     # -- what comes in -----------------------------------------------------------------------------------------------
@@ -516,26 +515,45 @@ cdef class TftpSender(Sender):
         t.timed_at = now
         self._wait(t, now + t.rto.timeout)
 
+    cdef const uint8_t *_read(self, Transfer *t, uint64_t *last, uint64_t now) noexcept nogil:
+        # The bytes of blocks `next` to `last` of a file without a copy; fewer blocks when they are not all there yet.
+        # NULL: the transfer waits for its disk, or has ended.
+        cdef uint64_t offset = (t.next - 1) * t.blksize
+        cdef uint64_t size = min((last[0] - t.next + 1) * t.blksize, t.blob.size - offset)
+        cdef const uint8_t *data = self.scratch.at()
+        cdef int n = self.scratch.read(t.blob, &t.fetch, offset, min(t.blksize, size), size)
+        if n >= 0:
+            t.reads = 0
+            if <uint64_t>n < size:
+                last[0] = t.next + n // t.blksize - 1
+            return data
+        if n == PXED_READ_LATER and now - t.progress_at < SILENCE:
+            t.pausing = True
+            t.reads += t.reads < MOST_READ_PAUSES
+            self._wait(t, now + (PAUSE << t.reads))
+        else:
+            self._send_error(&t.path, ERR_NOT_DEFINED, b"the file cannot be read any more", 32)
+            self._finish(t, OUTCOME_REFUSED, ERR_NOT_DEFINED, b"the file cannot be read any more", 32, now)
+        return NULL
+
     cdef bint _fill_from(self, Transfer *t, pxed_batch *batch, uint64_t now) noexcept nogil:
         # One turn of one transfer; True when it wants another.
         cdef uint8_t header[DATA_HEADER]
-        cdef uint64_t last, offset, size
+        cdef uint64_t last, end, size
         cdef const uint8_t *data
         cdef unsigned int sent = 0
-        cdef int read = PXED_WINDOW_READY
         if t.state == STATE_OPTIONS:
             self._fill_options(t, batch, now)
             return False
         last = min(t.acked + t.windowsize, t.blocks)
-        while t.next <= last and sent < TURN and (t.burst.sent < t.burst.size or t.windowsize == 1):
-            offset = (t.next - 1) * t.blksize
-            size = min(<uint64_t>t.blksize, t.blob.size - offset)
-            data = t.blob.data + offset
-            if t.blob.fd >= 0:
-                read = pxed_window_read(&t.window, t.blob.fd, offset, size, self.batches)
-                if read != PXED_WINDOW_READY:
-                    break
-                data = pxed_window_slice(&t.window, offset)
+        end = min(last, t.next + (min(TURN, t.burst.size - t.burst.sent) if t.windowsize > 1 else 1) - 1)
+        data = t.blob.data + (t.next - 1) * t.blksize
+        if t.blob.fd >= 0 and t.next <= end:
+            data = self._read(t, &end, now)
+            if data is NULL:
+                return False
+        while t.next <= end:
+            size = min(<uint64_t>t.blksize, t.blob.size - (t.next - 1) * t.blksize)
             if not self.lines.may_send(&t.path, DATA_HEADER + size, now):
                 if sent == 0:
                     self.lines.put_back(&t.share, t, t.path.socket)
@@ -547,6 +565,7 @@ cdef class TftpSender(Sender):
                 pxed_batch_add(batch, &t.path, header, DATA_HEADER, data, size)
             t.tries += t.next == t.acked + 1
             sent += 1
+            data += size
             self.counters.bytes += size
             if t.next < t.high:
                 t.retransmits += 1
@@ -560,12 +579,7 @@ cdef class TftpSender(Sender):
             t.burst.sent += 1
         self.counters.datagrams += sent
         self.lines.charge(&t.share, sent)
-        self.full = read == PXED_WINDOW_BUSY or read == PXED_WINDOW_FAILED
-        if read == PXED_WINDOW_FAILED:
-            self._send_error(&t.path, ERR_NOT_DEFINED, b"the file cannot be read any more", 32)
-            self._finish(t, OUTCOME_REFUSED, ERR_NOT_DEFINED, b"the file cannot be read any more", 32, now)
-            return False
-        if read == PXED_WINDOW_LATER or (t.windowsize > 1 and t.next <= last and t.burst.sent >= t.burst.size):
+        if t.windowsize > 1 and t.next <= last and t.burst.sent >= t.burst.size:
             t.pausing = True
             t.burst.sent = 0
             self._wait(t, now + PAUSE)

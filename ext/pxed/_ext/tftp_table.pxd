@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from pxed._ext.blob cimport pxed_blob
-from pxed._ext.file_window cimport pxed_window
+from pxed._ext.file_reader cimport pxed_fetch
 from pxed._ext.lines cimport Share
 from pxed._ext.linux_net cimport pxed_path
 from pxed._ext.ring cimport Link
@@ -45,7 +45,7 @@ cdef struct Transfer:
     uint64_t patience            # ns; how long it waits for a first answer
     Rto rto
     Burst burst                  # of a window
-    pxed_window window           # of a file that has no copy in memory
+    pxed_fetch *fetch            # of a file without a copy: what a reader has been asked for
     uint32_t options             # asked for and acceptable (tftp.pxd: Option)
     uint32_t tries               # times the packet or window in flight was sent since the last progress
     uint16_t blksize
@@ -56,6 +56,7 @@ cdef struct Transfer:
     bint heard                   # it acknowledged anything
     bint gone_back               # since the last progress
     bint pausing                 # between two bursts of a window, or two turns of one that is kept alive
+    uint8_t reads                # times its disk was asked since it last gave something
     bint lowered                 # its block size is held to be too large
 
 

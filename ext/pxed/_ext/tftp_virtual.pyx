@@ -1,13 +1,19 @@
 """A TftpSender driven from Python, in virtual time: bytes and a clock in, bytes and deadlines out. For tests."""
 
+import time
+
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memset
 
 from pxed._ext.blob cimport Blob, pxed_blob_ref
-from pxed._ext.linux_net cimport pxed_batch, pxed_batch_clear, pxed_path, pxed_path_parse, pxed_path_port
+from pxed._ext.linux_net cimport (
+    iovec, pxed_batch, pxed_batch_clear, pxed_clock, pxed_path, pxed_path_parse, pxed_path_port,
+)
 from pxed._ext.pacer cimport Pacer
 from pxed._ext.sender cimport COMMAND_LIST, COMMAND_REFUSE, COMMAND_SEND, Command, free_command, new_command
+from pxed._ext.tftp cimport DATA_HEADER, OP_ACK, OP_OACK, opcode, write_data_header
 from pxed._ext.tftp_events cimport Ledger, address_text
 from pxed._ext.tftp_sender cimport TftpSender
 
@@ -70,6 +76,43 @@ cdef class VirtualTftp:
         free(batch)
         return datagrams
 
+    def read_through(self, request, Blob blob) -> tuple:
+        """Be the one client of a large `blob`: send a request with options, then acknowledge each window. In real
+        time, as there may be a disk to wait for.
+
+        Returns (blocks, bytes, those blocks that are not all zero as {number: bytes}). Raises ValueError with the
+        beginning of a datagram that is not the next block.
+        """
+        cdef pxed_batch *batch = <pxed_batch *>malloc(sizeof(pxed_batch))
+        cdef Reading reading
+        cdef pxed_path path
+        cdef uint8_t answer[4]
+        cdef uint64_t now
+        cdef unsigned int i
+        if batch is NULL:
+            raise MemoryError
+        memset(&reading, 0, sizeof(reading))
+        found = {}
+        pxed_path_parse(&path, b"10.0.0.1", 2070, b"")
+        try:
+            self.receive(request, ("10.0.0.1", 2070), pxed_clock() / 1e9)
+            self.send(self.events()[0].id, blob, pxed_clock() / 1e9)
+            while not reading.ended:
+                now = pxed_clock()
+                self.sender.on_timer(now)
+                pxed_batch_clear(batch)
+                self.sender.fill(batch, now)
+                if batch.count == 0:
+                    time.sleep(max(self.next_timer() - pxed_clock() / 1e9, 0))
+                for i in range(batch.count):
+                    _read(batch, i, &reading, found)
+                write_data_header(answer, reading.blocks)
+                answer[1] = OP_ACK
+                self.sender.receive(answer, 4, &path, now)
+        finally:
+            free(batch)
+        return reading.blocks, reading.bytes, found
+
     def events(self) -> list:
         """The Request and Finished records since the last call."""
         return self.ledger.take(self.sender.take_events())
@@ -116,3 +159,35 @@ cdef list _datagrams(pxed_batch *batch, unsigned int i):
             :batch.message[i].msg_hdr.msg_iov[piece].iov_len]
     peer = (address_text(&batch.path[i], 0), pxed_path_port(&batch.path[i]))
     return [(peer, whole[at:at + segment]) for at in range(0, len(whole), segment)]
+
+
+cdef struct Reading:
+    uint64_t blocks
+    uint64_t bytes
+    uint64_t blksize             # of the first block
+    bint ended
+
+
+cdef int _read(pxed_batch *batch, unsigned int message, Reading *reading, dict found) except -1:
+    # The datagrams of one message: each is a header, and bytes unless it is an empty last block.
+    cdef iovec *pieces = batch.message[message].msg_hdr.msg_iov
+    cdef size_t count = batch.message[message].msg_hdr.msg_iovlen
+    cdef size_t at = 0
+    cdef size_t size
+    cdef const uint8_t *data
+    if opcode(<uint8_t *>pieces[0].iov_base, pieces[0].iov_len) == OP_OACK:
+        return 0
+    while at < count:
+        header = (<char *>pieces[at].iov_base)[:pieces[at].iov_len]
+        reading.blocks += 1
+        if header != b"\0\3" + (reading.blocks & 0xffff).to_bytes(2, "big"):
+            raise ValueError(header)
+        size = pieces[at + 1].iov_len if at + 1 < count and pieces[at + 1].iov_len != DATA_HEADER else 0
+        data = <const uint8_t *>pieces[at + 1].iov_base if size else NULL
+        if size and (data[0] or memcmp(data, data + 1, size - 1)):
+            found[reading.blocks] = (<const char *>data)[:size]
+        reading.bytes += size
+        reading.blksize = max(reading.blksize, size)
+        reading.ended = size < reading.blksize
+        at += 2
+    return 0

@@ -30,6 +30,14 @@ class VirtualTftp:
     def drain(self, now: float, batches: int = 0) -> list[tuple[tuple[str, int], bytes]]:
         """Every datagram that is ready, as (peer, bytes), in order; with `batches` at most so many of an engine's."""
 
+    def read_through(self, request: Buffer, blob: Blob) -> tuple[int, int, dict[int, bytes]]:
+        """Be the one client of a large `blob`: send a request with options, then acknowledge each window. In real
+        time, as there may be a disk to wait for.
+
+        Returns (blocks, bytes, those blocks that are not all zero as {number: bytes}). Raises ValueError with the
+        beginning of a datagram that is not the next block.
+        """
+
     def events(self) -> list[Request | Finished | Listing]:
         """The records since the last call."""
 

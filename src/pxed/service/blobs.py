@@ -11,6 +11,8 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from weakref import WeakValueDictionary
 
 from pxed._ext.blob import Blob
@@ -24,6 +26,9 @@ LARGEST_TEXT = 64 << 20
 
 # Time stamps are as coarse as 2 s (FAT): a file changed within that time of its reading may change again unseen.
 RACY_SECONDS = 2
+
+# Threads that copy the files of one device: enough to keep it busy. One that hangs holds up no other device's files.
+READERS = 4
 
 # Device, inode, size, mtime and ctime in ns; converted to netascii.
 _Key = tuple[int, int, int, int, int, bool]
@@ -42,6 +47,7 @@ class BlobCache:
         self._blobs: OrderedDict[_Key, Blob] = OrderedDict()
         self._bytes = 0
         self._loading: dict[_Key, asyncio.Task[Blob]] = {}
+        self._readers: dict[int, ThreadPoolExecutor] = {}
 
     async def load(self, fd: int, *, netascii: bool = False) -> Blob:
         """The content of the open file `fd`, converted if asked. The descriptor stays the caller's.
@@ -69,7 +75,8 @@ class BlobCache:
 
     async def _read(self, fd: int, key: _Key) -> Blob:
         try:
-            blob = await asyncio.to_thread(_copy, fd, netascii=key[-1])
+            copy = partial(_copy, fd, netascii=key[-1])
+            blob = await asyncio.get_running_loop().run_in_executor(self._reader(key[0]), copy)
             after = _key(fd, netascii=key[-1])
         finally:
             os.close(fd)
@@ -92,6 +99,16 @@ class BlobCache:
         while self._bytes > self._limit:
             _, oldest = self._blobs.popitem(last=False)
             self._bytes -= len(oldest)
+
+    def _reader(self, device: int) -> ThreadPoolExecutor:
+        if device not in self._readers:
+            self._readers[device] = ThreadPoolExecutor(READERS, f"pxed-read-{device}")
+        return self._readers[device]
+
+    def close(self) -> None:
+        """End the reading threads, those that read when they are through; nothing can be loaded afterwards."""
+        for readers in self._readers.values():
+            readers.shutdown(wait=not self._loading, cancel_futures=True)
 
     def statistics(self) -> dict[str, int]:
         """Gauges: files kept and their bytes, reads under way."""

@@ -11,6 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote_to_bytes
@@ -121,14 +122,14 @@ class Names:
         if path == scripts.FIRST_SCRIPT:
             return BytesContent(scripts.first_script(self._base(via, local or self._toward(peer))))
         if path.startswith(_ENVIRONMENT):
-            return _open(self._config.environment_dir, path.removeprefix(_ENVIRONMENT))
+            return await _unless_cached(partial(_open, self._config.environment_dir, path.removeprefix(_ENVIRONMENT)))
         if path.startswith(_PREFIX):
             return NotFound(f"{path} is not a name of pxed's")
-        return self._file(path)
+        return await _unless_cached(partial(self._file, path))
 
-    def _file(self, path: str) -> FileContent | NotFound:
-        """A file of the TFTP root, or a boot program of the host's."""
-        content = _open(self._config.tftp.root, path)
+    def _file(self, path: str, *, cached: bool = False) -> FileContent | NotFound:
+        """A file of the TFTP root, or a boot program of the host's. `cached`: as for `_open`."""
+        content = _open(self._config.tftp.root, path, cached=cached)
         # Of the host's own directory only the configured boot programs are served, not whatever else lies there.
         if isinstance(content, NotFound) and path in self._programs.values():
             return _open_program(self._config.dhcp.boot_program_dir, path)
@@ -283,15 +284,36 @@ def clean_name(name: bytes) -> str | None:
     return "/".join(parts) if parts and ".." not in parts else None
 
 
-def _open(root: str, name: str) -> FileContent | NotFound:
-    """Open a file below a directory."""
+async def _unless_cached(find: Callable[..., FileContent | NotFound]) -> FileContent | NotFound:
+    """Look for a file here when the kernel knows where it is, else in a thread: nobody else waits for that disk."""
+    try:
+        return find(cached=True)
+    except BlockingIOError:
+        found = asyncio.ensure_future(asyncio.to_thread(find))
+    try:
+        return await asyncio.shield(found)
+    except asyncio.CancelledError:
+        found.add_done_callback(_close)
+        raise
+
+
+def _close(found: asyncio.Future[FileContent | NotFound]) -> None:
+    """Close what nobody waits for any more."""
+    if not found.cancelled() and not found.exception() and isinstance(content := found.result(), FileContent):
+        os.close(content.fd)
+
+
+def _open(root: str, name: str, *, cached: bool = False) -> FileContent | NotFound:
+    """Open a file below a directory. With `cached`, BlockingIOError when a disk would have to be asked for it."""
     try:
         directory = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         return NotFound(f"{root} cannot be read: {error.strerror}")
     try:
-        fd = open_beneath(directory, name)
+        fd = open_beneath(directory, name, cached=cached)
     except OSError as error:
+        if cached and error.errno == errno.EAGAIN:
+            raise
         if error.errno == errno.EXDEV:
             return NotFound(f"{name} leads out of {root}")
         return NotFound(f"{name} in {root}: {error.strerror}")

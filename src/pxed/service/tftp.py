@@ -135,6 +135,7 @@ class TftpService:
         for engine in self._engines:
             engine.stop()
         self._running.clear()
+        self._blobs.close()
         self._started = False
         for answer in chain.from_iterable(self._asking.values()):
             answer.cancel()
