@@ -275,6 +275,24 @@ def test_a_forged_flood_does_not_shut_real_clients_out() -> None:
     assert max(client.finished_at for client in crowd) < 20
 
 
+def test_a_control_plane_that_cannot_keep_up_has_time_for_who_asks_again() -> None:
+    """It answers nothing here; 10,000 forged requests a second, and clients that repeat theirs as iPXE does."""
+    server = VirtualTftp(seed=1)
+    numbers = itertools.count(1 << 20)
+    asked: set[tuple[str, int]] = set()
+    clients = {peer(number): 40 + number // 10 for number in range(100)}  # the tick of each one's first request
+    for tick in range(230):
+        now = tick / 100
+        for _ in range(100):
+            server.receive(rrq("f"), peer(next(numbers)), now)
+        for who, first in clients.items():
+            if tick - first in (0, 25, 75, 175):
+                server.receive(rrq("f", tsize=0), who, now)
+        asked |= {event.peer for event in server.events() if isinstance(event, Request)}
+    assert set(clients) <= asked
+    assert server.statistics()["drop.busy"] > 15_000
+
+
 # -- to those who never asked -----------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,6 @@
 """Who of a crowd is served, who waits, who is kept alive meanwhile. The rules are in tftp_admission.pyx."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from pxed._ext.linux_net cimport pxed_path
 from pxed._ext.ring cimport Link
@@ -24,6 +24,7 @@ cdef struct Turn:
 
 cdef enum:
     STRANGERS = 4096
+    TURNED_AWAY = 65536  # 256 KiB: at 10,000 forged requests a second, a client is remembered for some 6 s
 
 cdef class Admission:
     cdef size_t places
@@ -39,6 +40,7 @@ cdef class Admission:
     cdef uint64_t impatient            # answered before there was a place
     cdef uint64_t waited               # ns, of all that got a place later, since they asked
     cdef uint16_t strangers[STRANGERS]
+    cdef uint32_t turned_away[TURNED_AWAY]
     cdef uint64_t seed
 
     # It wants a place: True when it has one now.
@@ -54,6 +56,9 @@ cdef class Admission:
     cdef void *next(self, uint64_t now) noexcept nogil
     # The owner of the turn that has waited longest of too many, for `keep`; else NULL.
     cdef void *overflow(self) noexcept nogil
+
+    # A request for which there is no time: whether the same one was turned away before, not long ago.
+    cdef bint comes_again(self, const pxed_path *path, uint64_t request_hash) noexcept nogil
 
     # Requests of this client's address that were answered, and nothing came back.
     cdef uint16_t *at(self, const pxed_path *path) noexcept nogil

@@ -14,10 +14,13 @@ longest for the first packet. So:
 - At most MOST_WAITING wait; of more, the longest waiting is answered. So a flood of requests makes the wait shorter,
   not longer, and real clients show that they are.
 
+- The control plane, too, has time for so many only. The last of it is for requests that come a second time: clients
+  ask again, forged addresses do not.
+
 An address that never reacts is counted besides: see MANY_STRANGERS.
 """
 
-from pxed._ext.linux_net cimport pxed_client_hash
+from pxed._ext.linux_net cimport pxed_client_hash, pxed_path_hash
 from pxed._ext.ring cimport ring_append, ring_first, ring_init, ring_remove
 from pxed._ext.tftp cimport OPT_BLKSIZE
 
@@ -155,6 +158,15 @@ cdef class Admission:
         if self.waiting <= MOST_WAITING:
             return NULL
         return ring_first(&self.newcomers) if ring_first(&self.newcomers) is not NULL else ring_first(&self.repeaters)
+
+    cdef bint comes_again(self, const pxed_path *path, uint64_t request_hash) noexcept nogil:
+        cdef uint64_t mixed = pxed_path_hash(path, self.seed) ^ request_hash
+        cdef uint32_t mark = <uint32_t>(mixed >> 32) | 1  # 0 is nobody
+        cdef uint32_t *place = &self.turned_away[mixed % TURNED_AWAY]
+        if place[0] == mark:
+            return True
+        place[0] = mark
+        return False
 
     cdef uint16_t *at(self, const pxed_path *path) noexcept nogil:
         return &self.strangers[pxed_client_hash(path, self.seed) % STRANGERS]

@@ -70,7 +70,7 @@ cdef class TftpSender(Sender):
 
     # beginnings and ends
     cdef Transfer *_new(self, const pxed_path *path, uint64_t now) noexcept nogil
-    cdef bint _make_room(self, uint64_t now) noexcept nogil
+    cdef bint _make_room(self, const pxed_path *path, uint64_t request_hash, uint64_t now) noexcept nogil
     cdef void _begin(self, Transfer *t, uint64_t now) noexcept nogil
     cdef void _is_no_stranger(self, Transfer *t) noexcept nogil
     cdef void _admit(self, uint64_t now) noexcept nogil

@@ -71,6 +71,8 @@ cdef enum:
     LAST_SENDS = 4
     # Requests that wait for the control plane. It answers thousands per second, clients repeat for 10 s and more.
     LARGEST_ASKED = 4096
+    # Of these, requests that come for the first time.
+    LARGEST_ASKED_FIRST = 3072
     # Bytes of a file that needs no place: scripts, menus and configurations of machines in the midst of their boot,
     # gone in less time than they would wait.
     SMALL_FILE = 32768
@@ -218,11 +220,15 @@ cdef class TftpSender(Sender):
             self.asked += 1
         return t
 
-    cdef bint _make_room(self, uint64_t now) noexcept nogil:
+    cdef bint _make_room(self, const pxed_path *path, uint64_t request_hash, uint64_t now) noexcept nogil:
         # For one more request; False when there is none.
-        if self.table.count >= self.limit and self.asked < LARGEST_ASKED and ring_first(&self.unheard) is not NULL:
+        if self.asked >= LARGEST_ASKED_FIRST and not self.admission.comes_again(path, request_hash):
+            return False
+        if self.asked >= LARGEST_ASKED:
+            return False
+        if self.table.count >= self.limit and ring_first(&self.unheard) is not NULL:
             self._finish(<Transfer *>ring_first(&self.unheard), OUTCOME_EVICTED, 0, NULL, 0, now)
-        return self.table.count < self.limit and self.asked < LARGEST_ASKED
+        return self.table.count < self.limit
 
     cdef void _begin(self, Transfer *t, uint64_t now) noexcept nogil:
         # Its first answer. Until it reacts it is a stranger.
@@ -312,7 +318,7 @@ cdef class TftpSender(Sender):
         if self.admission.at(path)[0] >= TOO_MANY_STRANGERS:
             self._drop(DROP_STRANGER)
             return
-        if not self._make_room(now):
+        if not self._make_room(path, request_hash, now):
             self._drop(DROP_BUSY)
             return
         t = self._new(path, now)
