@@ -57,8 +57,8 @@ cdef class Admission:
     # The owner of the turn that has waited longest of too many, for `keep`; else NULL.
     cdef void *overflow(self) noexcept nogil
 
-    # A request for which there is no time: whether the same one was turned away before, not long ago.
-    cdef bint comes_again(self, const pxed_path *path, uint64_t request_hash) noexcept nogil
+    # Whether one more request may wait for the control plane, when `asked` wait already.
+    cdef bint may_ask(self, size_t asked, const pxed_path *path, uint64_t request_hash) noexcept nogil
 
     # Requests of this client's address that were answered, and nothing came back.
     cdef uint16_t *at(self, const pxed_path *path) noexcept nogil

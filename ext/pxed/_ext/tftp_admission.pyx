@@ -44,6 +44,10 @@ cdef uint64_t PROOF = 500 * MS
 
 cdef enum:
     MOST_WAITING = 4096
+    # Requests that wait for the control plane. It answers thousands per second, clients repeat for 10 s and more.
+    MOST_ASKED = 4096
+    # Of these, requests that come for the first time.
+    MOST_ASKED_FIRST = 3072
 
 
 cdef uint64_t first_packet_patience(const TftpRequest *request) noexcept nogil:
@@ -159,12 +163,14 @@ cdef class Admission:
             return NULL
         return ring_first(&self.newcomers) if ring_first(&self.newcomers) is not NULL else ring_first(&self.repeaters)
 
-    cdef bint comes_again(self, const pxed_path *path, uint64_t request_hash) noexcept nogil:
+    cdef bint may_ask(self, size_t asked, const pxed_path *path, uint64_t request_hash) noexcept nogil:
         cdef uint64_t mixed = pxed_path_hash(path, self.seed) ^ request_hash
         cdef uint32_t mark = <uint32_t>(mixed >> 32) | 1  # 0 is nobody
         cdef uint32_t *place = &self.turned_away[mixed % TURNED_AWAY]
-        if place[0] == mark:
+        if asked < MOST_ASKED_FIRST:
             return True
+        if place[0] == mark:
+            return asked < MOST_ASKED
         place[0] = mark
         return False
 

@@ -69,10 +69,6 @@ cdef enum:
     UNANSWERED_SENDS = 3
     # The last window is sent at least this often before its missing ACK is taken for granted; see LINGER.
     LAST_SENDS = 4
-    # Requests that wait for the control plane. It answers thousands per second, clients repeat for 10 s and more.
-    LARGEST_ASKED = 4096
-    # Of these, requests that come for the first time.
-    LARGEST_ASKED_FIRST = 3072
     # Bytes of a file that needs no place: scripts, menus and configurations of machines in the midst of their boot,
     # gone in less time than they would wait.
     SMALL_FILE = 32768
@@ -222,9 +218,7 @@ cdef class TftpSender(Sender):
 
     cdef bint _make_room(self, const pxed_path *path, uint64_t request_hash, uint64_t now) noexcept nogil:
         # For one more request; False when there is none.
-        if self.asked >= LARGEST_ASKED_FIRST and not self.admission.comes_again(path, request_hash):
-            return False
-        if self.asked >= LARGEST_ASKED:
+        if not self.admission.may_ask(self.asked, path, request_hash):
             return False
         if self.table.count >= self.limit and ring_first(&self.unheard) is not NULL:
             self._finish(<Transfer *>ring_first(&self.unheard), OUTCOME_EVICTED, 0, NULL, 0, now)
