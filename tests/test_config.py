@@ -21,6 +21,7 @@ SECTIONS = (
 )
 ADDRESS = "an IPv4 address, or a list of different ones"
 MACS = 'a list of different MACs like "52:54:00:12:34:56"'
+PORTS = '"single", or a range of at least 64 ports like "40000-41000"'
 PROGRAMS = "a table from architecture numbers (0 to 65535) to file names"
 
 
@@ -59,6 +60,7 @@ def test_every_key_is_taken_over() -> None:
         [tftp]
         root = "/srv"
         port = 6969
+        ports = "40000-40063"
         [http]
         port = 8080
         [transaction]
@@ -80,6 +82,8 @@ def test_every_key_is_taken_over() -> None:
     assert config.metrics.place == ("127.0.0.1", 9469)
     assert config.server.addresses == ("10.78.0.1", "10.79.0.1")
     assert (config.log.level, config.dhcp.boot_program(7), config.tftp.port) == ("debug", "shim.efi", 6969)
+    assert config.tftp.transfer_ports == range(40_000, 40_064)
+    assert parse(MINIMAL).tftp.transfer_ports is None
     assert (config.jobs.silence, config.images_dir, config.environment.console) == (5.0, "/i", ("ttyS1",))
 
 
@@ -96,7 +100,7 @@ MISTAKES = {
     ),
     "key of another section": (
         MINIMAL + "same_host_dhcp = true\n",
-        "f.toml:6: key `tftp.same_host_dhcp`: expected one of `root`, `rate`, `running`, `port`, `threads`; "
+        "f.toml:6: key `tftp.same_host_dhcp`: expected one of `root`, `rate`, `running`, `port`, `threads`, `ports`; "
         "did you mean `dhcp.same_host_dhcp`?",
     ),
     "no rate": (
@@ -118,7 +122,7 @@ MISTAKES = {
     ),
     "unknown key like nothing": (
         MINIMAL + "zzz = 1\n",
-        "f.toml:6: key `tftp.zzz`: expected one of `root`, `rate`, `running`, `port`, `threads`",
+        "f.toml:6: key `tftp.zzz`: expected one of `root`, `rate`, `running`, `port`, `threads`, `ports`",
     ),
     "unknown section": (
         MINIMAL + "[dchp]\n",
@@ -210,7 +214,7 @@ MISTAKES = {
     ),
     "key with a line break in it": (
         MINIMAL + '"a\\nb" = 1\n',
-        "f.toml:6: key `tftp.a\\nb`: expected one of `root`, `rate`, `running`, `port`, `threads`",
+        "f.toml:6: key `tftp.a\\nb`: expected one of `root`, `rate`, `running`, `port`, `threads`, `ports`",
     ),
     "relative path": (
         MINIMAL.replace("/srv/tftp", "srv"),
@@ -259,6 +263,22 @@ MISTAKES = {
     "console with a blank": (
         MINIMAL + '[environment]\nconsole = ["tty 0"]\n',
         'f.toml:7: key `environment.console`: expected a list of consoles like "ttyS0,115200"; got "tty 0"',
+    ),
+    "ports that are no range": (
+        MINIMAL + 'ports = "many"\n',
+        f'f.toml:6: key `tftp.ports`: expected {PORTS}; got "many"',
+    ),
+    "ports too few": (
+        MINIMAL + 'ports = "40000-40062"\n',
+        f'f.toml:6: key `tftp.ports`: expected {PORTS}; got "40000-40062", which has 63',
+    ),
+    "ports that there are not": (
+        MINIMAL + 'ports = "65000-66000"\n',
+        f'f.toml:6: key `tftp.ports`: expected {PORTS}; got "65000-66000", which is not within 1024 to 65535',
+    ),
+    "ports backwards": (
+        MINIMAL + 'ports = "41000-40000"\n',
+        f'f.toml:6: key `tftp.ports`: expected {PORTS}; got "41000-40000", which has 0',
     ),
     "metrics on no address": (
         MINIMAL + '[metrics]\nlisten = "9469"\n',

@@ -93,7 +93,14 @@ class Server:
         port, threads = config.tftp.port, config.tftp.threads
         self._rates = Rates(config, interface_of=self._interfaces.interface_of, speed_of=speed)
         self._tftp = TftpService(
-            addresses, port, self._names, threads=threads, metrics=metrics, mac_of=whose, rates=self._rates
+            addresses,
+            port,
+            self._names,
+            threads=threads,
+            metrics=metrics,
+            mac_of=whose,
+            rates=self._rates,
+            transfer_ports=config.tftp.transfer_ports,
         )
         parts = self._parts()
         metrics.watch(parts, self._inventory)

@@ -85,6 +85,9 @@ class Tftp(Struct, frozen=True, forbid_unknown_fields=True):
 
     `running` clients are served at full speed at a time. More wait for their first answer, for as long as firmware
     does, and then get a block a second until there is a place. 0: enough to fill the interfaces' lines.
+
+    `ports`: "single" answers from the port that was asked. A range like "40000-41000" answers each transfer from a port
+    of its own (RFC 1350), for firewalls and relays that expect it: some 16 of them for each address and thread.
     """
 
     root: str
@@ -92,6 +95,15 @@ class Tftp(Struct, frozen=True, forbid_unknown_fields=True):
     running: Annotated[int, Meta(ge=0, le=20_000)] = 0
     port: Port = 69
     threads: Annotated[int, Meta(ge=1, le=64)] = field(default_factory=_tftp_threads)
+    ports: str = "single"
+
+    @property
+    def transfer_ports(self) -> range | None:
+        """The ports that transfers have of their own; None: they have none."""
+        if self.ports == "single":
+            return None
+        first, last = self.ports.split("-")
+        return range(int(first), int(last) + 1)
 
 
 class Http(Struct, frozen=True, forbid_unknown_fields=True):
@@ -176,6 +188,9 @@ Key = tuple[str, ...]  # a key's way from the top: ("server", "address")
 
 # The address of a unix socket holds 107 bytes of path (unix(7)); the server needs a few for a name beside it.
 SOCKET_PATH_BYTES = 100
+
+# Of a range for transfers: one for each of the most threads that there may be.
+FEWEST_PORTS = 64
 
 
 def load(path: Path) -> Config:
@@ -402,6 +417,20 @@ def _bad_listen(value: str) -> Iterator[str]:
         yield _shown(value)
 
 
+def _bad_ports(value: str) -> Iterator[str]:
+    if value == "single":
+        return
+    numbers = re.fullmatch(r"([1-9][0-9]{0,4})-([1-9][0-9]{0,4})", value)
+    if numbers is None:
+        yield _shown(value)
+        return
+    first, last = int(numbers[1]), int(numbers[2])
+    if first < 1024 or last > 65535:
+        yield f"{_shown(value)}, which is not within 1024 to 65535"
+    elif last - first + 1 < FEWEST_PORTS:
+        yield f"{_shown(value)}, which has {max(last - first + 1, 0)}"
+
+
 def _unless_empty(rule: Callable[[str], Iterator[str]]) -> Callable[[str], Iterable[str]]:
     return lambda value: rule(value) if value else ()
 
@@ -437,6 +466,7 @@ _RULES: dict[str, _Rule] = {
     "server.socket": _Rule(f"an absolute path of at most {SOCKET_PATH_BYTES} bytes", _bad_socket),
     "server.rates": _Rule('a table from interfaces to rates like "900Mbit" or "2.5Gbit"', _bad_rates),
     "tftp.root": _PATH,
+    "tftp.ports": _Rule(f'"single", or a range of at least {FEWEST_PORTS} ports like "40000-41000"', _bad_ports),
     "tftp.rate": _Rule(_RATE_EXPECTED, _unless_empty(_bad_rate)),
     "dhcp.boot_programs": _Rule("a table from architecture numbers (0 to 65535) to file names", _bad_boot_programs),
     "dhcp.boot_program_dir": _PATH,

@@ -28,6 +28,7 @@ from pxed._ext.pacer cimport Pacer
 from pxed._ext.sender cimport COMMAND_LIST, COMMAND_REFUSE, COMMAND_SEND, Command, Event, free_command, new_command
 from pxed._ext.tftp_events cimport Ledger
 from pxed._ext.tftp_sender cimport TftpSender
+from pxed._ext.tftp_tids cimport TID_SOCKETS
 from pxed._ext.udp cimport UdpSocket, receive_batch, send_batch
 
 from pxed._ext.udp import open_socket
@@ -60,7 +61,7 @@ cdef extern from *:
     int pxed_poll(pollfd *fds, unsigned int count, uint64_t wait) nogil
 
 cdef enum:
-    SOCKETS = 64       # addresses that one engine serves
+    SOCKETS = TID_SOCKETS  # of one engine: an address that is served has one, or some
     ROUNDS = 8         # batches in or out per turn: bounds how long ACKs wait behind data and data behind ACKs
 
 # What does not leave within this time is dropped, as a network would: one neighbour that does not answer ARP must not
@@ -168,6 +169,32 @@ cdef class Engine:
             for sock in opened:
                 sock.close()
             raise
+        self._take(opened, pacer)
+        return [sock.getsockname()[:2] for sock in opened]
+
+    def bind_transfers(self, ports, int count, *, Pacer pacer=None) -> list:
+        """Give the transfers that are asked for at the address bound last ports of their own there, in turn: the first
+        `count` of the iterator `ports` that are free. Returns them; it has none when none was free. Before `start`.
+        """
+        cdef unsigned int asked = self.socket_count - 1
+        if self.thread is not None or not self.sockets:
+            raise RuntimeError("first bind, then start")
+        address = self.sockets[len(self.sockets) - 1].getsockname()[0]
+        opened = []
+        for port in ports:
+            if len(self.sockets) + len(opened) >= SOCKETS:
+                break
+            try:
+                opened.append(open_socket(address, port))
+            except OSError:
+                continue  # somebody else has it
+            if len(opened) >= count:
+                break
+        self.sender.tids.give(asked, self.socket_count, len(opened))
+        self._take(opened, pacer)
+        return [sock.getsockname()[1] for sock in opened]
+
+    def _take(self, opened, Pacer pacer):
         for sock in opened:
             self.udp[self.socket_count].fd = sock.fileno()
             self.udp[self.socket_count].bound = pxed_bound_address(sock.fileno(), self.udp[self.socket_count].local)
@@ -176,7 +203,6 @@ cdef class Engine:
             self.socket_count += 1
         self.sockets += opened
         self.pacers.append(pacer)
-        return [sock.getsockname()[:2] for sock in opened]
 
     def start(self) -> None:
         """Start the thread."""

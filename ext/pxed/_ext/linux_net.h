@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -36,6 +37,11 @@ typedef struct {
 
 static inline int pxed_path_equal(const pxed_path *a, const pxed_path *b) {
     return memcmp(a, b, sizeof *a) == 0;
+}
+
+/* Between the same addresses and the same port of the client, whichever of our sockets. */
+static inline int pxed_path_same_ends(const pxed_path *a, const pxed_path *b) {
+    return memcmp(a, b, offsetof(pxed_path, socket)) == 0;
 }
 
 /* Mixes the remote address and port, the only parts of a path that vary between clients (finaliser of MurmurHash3). */

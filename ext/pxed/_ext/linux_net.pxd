@@ -12,6 +12,7 @@ cdef extern from "linux_net.h" nogil:
         uint32_t socket
 
     bint pxed_path_equal(const pxed_path *a, const pxed_path *b)
+    bint pxed_path_same_ends(const pxed_path *a, const pxed_path *b)
     uint64_t pxed_path_hash(const pxed_path *path, uint64_t seed)
     uint64_t pxed_client_hash(const pxed_path *path, uint64_t seed)
     bint pxed_path_is_v6(const pxed_path *path)

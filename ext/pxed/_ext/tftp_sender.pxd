@@ -11,6 +11,7 @@ from pxed._ext.sender cimport Command, Sender
 from pxed._ext.tftp_admission cimport Admission
 from pxed._ext.tftp_control cimport Control
 from pxed._ext.tftp_flow cimport BlockSizes
+from pxed._ext.tftp_tids cimport Tids
 from pxed._ext.tftp_table cimport Table, Transfer
 from pxed._ext.timers cimport Wheel
 
@@ -59,6 +60,7 @@ cdef class TftpSender(Sender):
     cdef BlockSizes sizes
     cdef Table table
     cdef Admission admission
+    cdef Tids tids
     cdef Lines lines             # those with something to send
     cdef size_t asked            # transfers that wait for the control plane
     cdef size_t limit
@@ -94,7 +96,7 @@ cdef class TftpSender(Sender):
     cdef void _go_on(self, Transfer *t, uint64_t now) noexcept nogil
     cdef void _fill_options(self, Transfer *t, pxed_batch *batch, uint64_t now) noexcept nogil
     cdef void _wait(self, Transfer *t, uint64_t deadline) noexcept nogil
-    cdef void _go_back(self, Transfer *t) noexcept nogil
+    cdef void _go_back(self, Transfer *t, bint by_ack, uint64_t now) noexcept nogil
     cdef void _send_error(self, const pxed_path *path, uint32_t code, const uint8_t *text, size_t size) noexcept nogil
     cdef const uint8_t *_read(self, Transfer *t, uint64_t *last, uint64_t now) noexcept nogil
     cdef bint _fill_from(self, Transfer *t, pxed_batch *batch, uint64_t now) noexcept nogil

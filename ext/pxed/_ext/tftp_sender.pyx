@@ -3,7 +3,7 @@
 Rules (RFC 1350, 1123 section 4.2.3.1, 2347-2349, 7440):
 
 - A transfer is known by its path: the client's address and port, and our address that it asked. One port of ours
-  serves all (single-port): clients take our port from the first reply.
+  serves all (single-port), or some (tftp_tids.pyx): clients take our port from the first reply.
 - Lock-step never resends because of an equal ACK (the Sorcerer's Apprentice), only by time.
 - With a window, an ACK short of what was sent means loss: go back to the block behind it, once. Equal ACKs after that
   are echoes (EDK2 sends one per unexpected block) and are ignored until there is progress or the time is up; so are
@@ -50,6 +50,7 @@ from pxed._ext.tftp_flow cimport BlockSizes, burst_progress, rto_back_off, rto_m
 from pxed._ext.tftp_table cimport (
     SLOT_BITS, STATE_ASKED, STATE_ENDED, STATE_OPTIONS, STATE_QUEUED, STATE_SENDING, Table,
 )
+from pxed._ext.tftp_tids cimport Tids
 from pxed._ext.timers cimport Timer, Wheel
 
 cimport cython
@@ -105,6 +106,7 @@ cdef class TftpSender(Sender):
         self.wheel = Wheel()
         self.sizes = BlockSizes(seed)
         self.table = Table(seed)
+        self.tids = Tids()
         self.admission = Admission(places if places else limit, seed)
         self.lines = Lines()
         self.control = Control()
@@ -134,7 +136,7 @@ cdef class TftpSender(Sender):
                 self._on_ack(t, number, now)
             else:
                 self._on_error(t, data, size, now)
-        elif code == OP_RRQ or code == OP_WRQ:
+        elif (code == OP_RRQ or code == OP_WRQ) and self.tids.takes_requests(path.socket):
             self._on_request(data, size, path, now)
         else:
             self._drop(DROP_MALFORMED if code < 0 else DROP_OPCODE)
@@ -291,9 +293,13 @@ cdef class TftpSender(Sender):
         cdef TftpRequest request
         cdef Transfer *t
         cdef uint64_t request_hash
+        cdef pxed_path own = path[0]
         if not parse_request(data, size, &request):
             self._drop(DROP_MALFORMED)
             return
+        request_hash = hash_request(data, size)
+        t = self.tids.known(self.table, path, request_hash)
+        path = &own
         if opcode(data, size) == OP_WRQ:
             self.counters.writes_refused += 1
             self._send_error(path, ERR_ACCESS, b"pxed does not accept files", 26)
@@ -301,8 +307,6 @@ cdef class TftpSender(Sender):
         if request.mode != MODE_OCTET and request.mode != MODE_NETASCII:
             self._send_error(path, ERR_ILLEGAL, b"only the modes octet and netascii are supported", 47)
             return
-        request_hash = hash_request(data, size)
-        t = self.table.find(path)
         if t is not NULL:
             if t.request_hash == request_hash and (now - t.progress_at < RESTART_AFTER if t.heard else not t.listening):
                 self.admission.repeat(&t.turn)
@@ -312,7 +316,7 @@ cdef class TftpSender(Sender):
         if self.admission.at(path)[0] >= TOO_MANY_STRANGERS:
             self._drop(DROP_STRANGER)
             return
-        if not self._make_room(path, request_hash, now):
+        if not self._make_room(path, request_hash, now) or not self.tids.assign(self.table, &own):
             self._drop(DROP_BUSY)
             return
         t = self._new(path, now)
@@ -385,10 +389,7 @@ cdef class TftpSender(Sender):
             self._on_progress(t, number, now)
         elif (t.windowsize > 1 and not t.gone_back and t.next > t.acked + 1 and t.acked >= t.recover
               and now - t.gone_back_at >= t.rto.srtt // 2):
-            self.counters.go_backs += 1
-            t.gone_back_at = now
-            t.gone_back = True
-            self._go_back(t)
+            self._go_back(t, True, now)
         else:
             self._drop(DROP_STALE_ACK)
 
@@ -415,10 +416,7 @@ cdef class TftpSender(Sender):
         if t.next <= block:
             t.next = block + 1
         if t.windowsize > 1 and t.next > block + 1 and now - t.gone_back_at >= t.rto.srtt // 2:
-            self.counters.go_backs += 1
-            t.gone_back_at = now
-            t.gone_back = True
-            self._go_back(t)
+            self._go_back(t, True, now)
         elif t.next <= min(t.acked + t.windowsize, t.blocks):
             self._go_on(t, now)
         else:
@@ -457,10 +455,8 @@ cdef class TftpSender(Sender):
                 t.lowered = True
                 self.counters.blksize_lowered += 1
             rto_back_off(&t.rto)
-            t.gone_back = False
-            t.gone_back_at = now
             self.counters.timeouts += 1
-            self._go_back(t)
+            self._go_back(t, False, now)
 
     cdef bint _too_large(self, Transfer *t, uint64_t now) noexcept nogil:
         # It asked for a block size and took our answer, but never a first block of that size.
@@ -489,7 +485,10 @@ cdef class TftpSender(Sender):
         if not t.timer.armed or t.timer.deadline > deadline:
             self.wheel.arm(&t.timer, deadline)
 
-    cdef void _go_back(self, Transfer *t) noexcept nogil:
+    cdef void _go_back(self, Transfer *t, bint by_ack, uint64_t now) noexcept nogil:
+        self.counters.go_backs += by_ack
+        t.gone_back = by_ack
+        t.gone_back_at = now
         t.next = t.acked + 1
         t.recover = t.high
         t.timed = 0

@@ -75,6 +75,8 @@ cdef class Table:
     cdef uint64_t seed
 
     cdef Transfer *find(self, const pxed_path *path) noexcept nogil
+    # The first of the bucket where all transfers of this path's client port are; follow `chain`.
+    cdef Transfer *first_of(self, const pxed_path *path) noexcept nogil
     cdef Transfer *by_id(self, uint64_t id) noexcept nogil
     # A new one, all zero but for its path, id and the owner of its timer; NULL without memory.
     cdef Transfer *add(self, const pxed_path *path) noexcept nogil

@@ -29,10 +29,13 @@ cdef class Table:
         free(self.free_slots)
 
     cdef Transfer *find(self, const pxed_path *path) noexcept nogil:
-        cdef Transfer *t = self.buckets[pxed_path_hash(path, self.seed) & self.bucket_mask]
+        cdef Transfer *t = self.first_of(path)
         while t is not NULL and not pxed_path_equal(&t.path, path):
             t = t.chain
         return t
+
+    cdef Transfer *first_of(self, const pxed_path *path) noexcept nogil:
+        return self.buckets[pxed_path_hash(path, self.seed) & self.bucket_mask]
 
     cdef Transfer *by_id(self, uint64_t id) noexcept nogil:
         cdef size_t slot = id & ((1 << SLOT_BITS) - 1)

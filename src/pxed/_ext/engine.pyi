@@ -1,6 +1,6 @@
 """Engine: sockets, a TFTP sender and its timers, run by one native thread that never holds the GIL."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import final
 
 from pxed._ext.blob import Blob
@@ -36,6 +36,11 @@ class Engine:
         With `join` the ports are those that another engine of this process has bound; the two share the clients.
 
         Raises OSError (address in use, not ours, no permission) naming the address; nothing is bound then.
+        """
+
+    def bind_transfers(self, ports: Iterator[int], count: int, *, pacer: Pacer | None = None) -> list[int]:
+        """Give the transfers that are asked for at the address bound last ports of their own there, in turn: the first
+        `count` of the iterator `ports` that are free. Returns them; it has none when none was free. Before `start`.
         """
 
     def start(self) -> None:

@@ -17,7 +17,9 @@ import structlog
 
 from pxed._ext.blob import Blob
 from pxed._ext.engine import Engine
+from pxed._ext.pacer import Pacer
 from pxed._ext.tftp_events import Finished, Listing, Progress, Request
+from pxed.errors import OperatorError
 from pxed.net.holders import bind_error
 from pxed.service.blobs import BlobCache
 from pxed.service.metrics import Metrics
@@ -26,6 +28,12 @@ from pxed.service.quiet import Crowd
 from pxed.service.rates import Rates
 
 __all__ = ["TftpService"]
+
+# Ports that an engine has for the transfers of an address: a client port rarely has more than one at a time, and each
+# costs the engine some nanoseconds per turn.
+TRANSFER_PORTS = 16
+# An engine has no more, for all addresses.
+SOCKETS = 64
 
 # RFC 1350 error codes.
 _NOT_DEFINED = 0
@@ -65,10 +73,11 @@ class TftpService:
         metrics: Metrics | None = None,
         mac_of: Callable[[str], str] = lambda _address: "",
         rates: Rates | None = None,
+        transfer_ports: range | None = None,
     ) -> None:
         """`port` 0 takes any free port per address (tests); `bound` tells which. `mac_of`: whose address it is.
 
-        `rates`: how much may be sent, and to how many at a time.
+        `rates`: how much may be sent, and to how many at a time. `transfer_ports`: of which each transfer has one.
         """
         self._addresses = tuple(addresses)
         self._port = port
@@ -76,6 +85,7 @@ class TftpService:
         self._metrics = metrics or Metrics()
         self._mac_of = mac_of
         self._rates = rates or Rates()
+        self._transfer_ports = transfer_ports
         self._engines = [Engine(secrets.randbits(64), pacer=self._rates.whole) for _ in range(threads)]
         self._blobs = BlobCache()
         # What each unfinished request was answered with, so that others find it for as long as it is being sent.
@@ -83,6 +93,7 @@ class TftpService:
         self._tasks: set[asyncio.Task[None]] = set()
         # Whoever asked an engine what runs, in the order of the asking and so of the answers.
         self._asking: dict[Engine, deque[asyncio.Future[Listing]]] = {engine: deque() for engine in self._engines}
+        self._free = {address: iter(transfer_ports or ()) for address in self._addresses}
         self._log = structlog.get_logger("pxed.tftp")
         self._crowd = Crowd(time.monotonic)
         self._started = False
@@ -103,13 +114,28 @@ class TftpService:
             line = self._rates.line(address)
             try:
                 [(_, port)] = bound = first.bind([(address, self._port)], pacer=line)
+                self._bind_transfers(first, address, line)
                 for engine in others:
                     engine.bind([(address, port)], join=True, pacer=line)
+                    self._bind_transfers(engine, address, line)
                 self.bound += bound
             except OSError as error:
                 hint = "Another port can be set: [tftp] port (clients ask port 69 unless told otherwise)."
                 raise bind_error("udp", address, self._port, error, hint) from error
         self.share_places()
+
+    def _bind_transfers(self, engine: Engine, address: str, line: Pacer | None) -> None:
+        """Ports of their own for the transfers asked for at the address that was bound last, if there shall be any."""
+        if self._transfer_ports is None:
+            return
+        count = min(
+            TRANSFER_PORTS,
+            len(self._transfer_ports) // len(self._engines),
+            (SOCKETS - len(self._addresses)) // len(self._addresses),
+        )
+        if not engine.bind_transfers(self._free[address], count, pacer=line):
+            first, last = self._transfer_ports[0], self._transfer_ports[-1]
+            raise OperatorError(f"No UDP port of [tftp] ports {first}-{last} is free at {address}.")
 
     def share_places(self) -> None:
         """Give each engine its share of the places, at the start and when `rates` has changed."""
