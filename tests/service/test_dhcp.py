@@ -180,3 +180,15 @@ def test_a_reply_that_cannot_be_sent_is_counted(wire: Wire) -> None:
     wire.sync()
     assert wire.service.drops["send-error"] == 1
     assert wire.service.statistics["send_errors"] == 1
+
+
+def test_ipxe_gets_its_offer_twice_and_firmware_once(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    wire.rom.send(wire.rom.packet(MessageType.DISCOVER, USER_CLASS=b"iPXE"))
+    first, second = wire.rom.answers(2)
+    assert first.packet == second.packet
+    assert (first.message, first.source) == (MessageType.OFFER, (SERVER, 67))
+    wire.rom.send(wire.rom.packet(MessageType.DISCOVER))
+    assert len(wire.rom.answers(2, 1.0)) == 1
+    monkeypatch.setattr("pxed.service.dhcp._MOST_WAITING", 0)  # what a flood has used up
+    wire.rom.send(wire.rom.packet(MessageType.DISCOVER, USER_CLASS=b"iPXE"))
+    assert len(wire.rom.answers(2, 1.0)) == 1

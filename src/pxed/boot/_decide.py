@@ -86,6 +86,8 @@ class Reply(Struct, frozen=True):
     """Why it goes where it goes."""
     message: MessageType
     """OFFER or ACK."""
+    again: float = 0.0
+    """Seconds after which it is sent once more; 0: only once."""
 
 
 class _Boot(Struct, frozen=True):
@@ -131,6 +133,7 @@ def decide(facts: Facts, check: Check, site: Site, missing: frozenset[str] = fro
         event=(boot.kind, boot.text),
         way=way,
         message=message,
+        again=quirk_for(facts, site.quirks).again if message is MessageType.OFFER else 0.0,
     )
 
 

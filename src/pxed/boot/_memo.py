@@ -39,6 +39,8 @@ class Answer(Struct, frozen=True):
     message: MessageType
     event: tuple[str, str]
     """Kind and text for the machine's timeline."""
+    again: float = 0.0
+    """Seconds after which it is sent once more; 0: only once."""
 
 
 class Outcome(Struct, frozen=True):
@@ -60,6 +62,7 @@ class _Ready(Struct, frozen=True):
     way: Way
     message: MessageType
     event: tuple[str, str]
+    again: float
 
 
 class _Kind(Struct, frozen=True):
@@ -106,6 +109,7 @@ class Decider:
             received.port,
             ready.message,
             ready.event,
+            ready.again,
         )
         return Outcome(answer, identity.mac, request.addresses, check, known.name)
 
@@ -172,7 +176,7 @@ def _told(check: Check) -> tuple[Verdict, str]:
 def _ready(result: Reply | Drop, request: Request) -> _Ready | Drop:
     if isinstance(result, Drop):
         return result
-    return _Ready(Template(result.payload, request), result.way, result.message, result.event)
+    return _Ready(Template(result.payload, request), result.way, result.message, result.event, result.again)
 
 
 def _answer(result: Reply | Drop) -> Answer | Drop:
@@ -185,4 +189,5 @@ def _answer(result: Reply | Drop) -> Answer | Drop:
         result.source_port,
         result.message,
         result.event,
+        result.again,
     )

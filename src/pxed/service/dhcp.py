@@ -1,5 +1,6 @@
 """proxyDHCP: a datagram becomes facts, the check and the site decide, a reply goes out or a reason is counted."""
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from pxed.wire.iana import MessageType
 
 __all__ = ["DhcpService"]
 
+# Second copies of offers that wait: a flood gets no more of them than this in their third of a second.
+_MOST_WAITING = 1000
 _MESSAGES = {MessageType.OFFER: "offer", MessageType.ACK: "ack"}
 
 # The silences that belong into a machine's timeline, and as which kind of line. The others (a lease request, a
@@ -50,6 +53,7 @@ class DhcpService:
         self.drops: Counter[str] = Counter()
         self.answered: Counter[str] = Counter(dict.fromkeys(_MESSAGES.values(), 0))  # by message
         self._lines = Throttle(monotonic)
+        self._waiting = 0  # offers that are going to be sent once more
 
     @property
     def statistics(self) -> dict[str, int]:
@@ -105,6 +109,9 @@ class DhcpService:
             self._drop(Drop("send-error", f"to {where}: {error}"), datagram, outcome.mac)
             return
         self.answered[_MESSAGES[result.message]] += 1
+        if result.again and self._waiting < _MOST_WAITING:
+            self._waiting += 1
+            asyncio.get_running_loop().call_later(result.again, self._send_again, result, datagram.index)
         if self._note(outcome, now, *result.event) and outcome.check:
             self._log.info(
                 result.event[1],
@@ -113,6 +120,11 @@ class DhcpService:
                 to=result.destination[0],
                 verdict=outcome.check.verdict.value,
             )
+
+    def _send_again(self, answer: boot.Answer, index: int) -> None:
+        """The second copy of an offer; nobody misses it when it cannot be sent."""
+        self._waiting -= 1
+        self._ports.send(answer.payload, (answer.source_address, answer.source_port), answer.destination, index)
 
     def _decider(self) -> boot.Decider:
         """The one for this site as it is now."""

@@ -16,6 +16,7 @@ from pxed.bench.fleet.plan import Plan, contents, machines
 from pxed.bench.fleet.result import Result, summarise
 from pxed.bench.fleet.runner import Runner
 from pxed.bench.fleet.server import SiteDhcp, VirtualServer
+from pxed.boot import Reply
 from pxed.wire.iana import BROADCAST, CLIENT_PORT, PXE_PORT, SERVER_PORT
 
 __all__ = ["Simulation", "run"]
@@ -83,7 +84,12 @@ class Simulation(Runner):
         elif port in (SERVER_PORT, PXE_PORT):
             reply = self.server.dhcp(sent.payload, port, sent.source, self.now)
             if reply is not None:
-                self._leave(machine, reply.payload, (SERVER, reply.source_port), reply.destination[1])
+                self._answer(machine, reply)
+                if reply.again:
+                    self.at(self.now + reply.again, self._answer, machine, reply)
+
+    def _answer(self, machine: Machine, reply: Reply) -> None:
+        self._leave(machine, reply.payload, (SERVER, reply.source_port), reply.destination[1])
 
     def _leave(self, machine: Machine, payload: bytes, source: tuple[str, int], port: int) -> None:
         """A datagram leaves the server."""
