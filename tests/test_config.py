@@ -16,12 +16,13 @@ root = "/srv/tftp"
 """
 
 SECTIONS = (
-    "`[server]`, `[tftp]`, `[log]`, `[dhcp]`, `[http]`, `[transaction]`, `[jobs]`, `[images]`, `[environment]`, "
-    "`[metrics]`"
+    "`[server]`, `[tftp]`, `[log]`, `[dhcp]`, `[mtftp]`, `[http]`, `[transaction]`, `[jobs]`, `[images]`, "
+    "`[environment]`, `[metrics]`"
 )
 ADDRESS = "an IPv4 address, or a list of different ones"
 MACS = 'a list of different MACs like "52:54:00:12:34:56"'
 PORTS = '"single", or a range of at least 64 ports like "40000-41000"'
+GROUPS = 'at most 1024 multicast addresses like "239.255.78.0/24"'
 PROGRAMS = "a table from architecture numbers (0 to 65535) to file names"
 
 
@@ -61,6 +62,11 @@ def test_every_key_is_taken_over() -> None:
         root = "/srv"
         port = 6969
         ports = "40000-40063"
+        [mtftp]
+        enabled = true
+        groups = "239.192.0.0/22"
+        port = 1759
+        ttl = 4
         [http]
         port = 8080
         [transaction]
@@ -84,6 +90,7 @@ def test_every_key_is_taken_over() -> None:
     assert (config.log.level, config.dhcp.boot_program(7), config.tftp.port) == ("debug", "shim.efi", 6969)
     assert config.tftp.transfer_ports == range(40_000, 40_064)
     assert parse(MINIMAL).tftp.transfer_ports is None
+    assert (config.mtftp.enabled, config.mtftp.network.num_addresses, config.mtftp.port) == (True, 1024, 1759)
     assert (config.jobs.silence, config.images_dir, config.environment.console) == (5.0, "/i", ("ttyS1",))
 
 
@@ -247,6 +254,23 @@ MISTAKES = {
     "MAC twice, in two writings": (
         MINIMAL + '[dhcp]\nmtftp_machines = ["52:54:00:AB:34:56", "52-54-00-ab-34-56"]\n',
         f'f.toml:7: key `dhcp.mtftp_machines`: expected {MACS}; got "52:54:00:ab:34:56" twice',
+    ),
+    "no network of groups": (
+        MINIMAL + '[mtftp]\ngroups = "239.255.78.1/24"\n',
+        f'f.toml:7: key `mtftp.groups`: expected {GROUPS}; got "239.255.78.1/24"',
+    ),
+    "groups that are none": (
+        MINIMAL + '[mtftp]\ngroups = "10.0.0.0/24"\n',
+        f'f.toml:7: key `mtftp.groups`: expected {GROUPS}; got "10.0.0.0/24", which are no groups',
+    ),
+    "too many groups": (
+        MINIMAL + '[mtftp]\ngroups = "239.255.0.0/16"\n',
+        f'f.toml:7: key `mtftp.groups`: expected {GROUPS}; got "239.255.0.0/16", which are 65536',
+    ),
+    "groups that are sent everywhere": (
+        MINIMAL + '[mtftp]\ngroups = "239.128.0.128/25"\n',
+        f'f.toml:7: key `mtftp.groups`: expected {GROUPS}; got "239.128.0.128/25", which switches take for '
+        "224.0.0.0/24 and send everywhere",
     ),
     "time without an end": (
         MINIMAL + "[jobs]\nsilence = inf\n",

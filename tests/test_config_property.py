@@ -12,6 +12,7 @@ SECTIONS = {
     "server": ["address", "state_dir", "socket", "user"],
     "tftp": ["root", "port"],
     "dhcp": ["enabled", "boot_programs", "mtftp_machines"],
+    "mtftp": ["enabled", "groups", "ttl"],
     "jobs": ["silence"],
     "log": ["level"],
     "environment": ["append", "console"],

@@ -97,6 +97,7 @@ class Server:
             port,
             self._names,
             threads=threads,
+            mtftp=config.mtftp,
             metrics=metrics,
             mac_of=whose,
             rates=self._rates,

@@ -106,6 +106,20 @@ class Tftp(Struct, frozen=True, forbid_unknown_fields=True):
         return range(int(first), int(last) + 1)
 
 
+class Mtftp(Struct, frozen=True, forbid_unknown_fields=True):
+    """[mtftp]: TFTP by multicast, one stream for all clients that ask for the same file so (RFC 2090)."""
+
+    enabled: bool = False
+    groups: str = "239.255.78.0/24"  # every file that is being sent takes one address of these
+    port: Port = 1758  # of the groups, and ours for everything that has to do with them
+    ttl: Annotated[int, Meta(ge=1, le=255)] = 1  # 1: this network; each router on the way takes one more
+
+    @property
+    def network(self) -> ipaddress.IPv4Network:
+        """The addresses of the groups."""
+        return ipaddress.IPv4Network(self.groups)
+
+
 class Http(Struct, frozen=True, forbid_unknown_fields=True):
     """[http]: boot HTTP, for firmware, preboot clients and agents."""
 
@@ -161,6 +175,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     tftp: Tftp
     log: Log = Log()
     dhcp: Dhcp = Dhcp()
+    mtftp: Mtftp = Mtftp()
     http: Http = Http()
     transaction: Transaction = Transaction()
     jobs: Jobs = Jobs()
@@ -186,6 +201,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
 Key = tuple[str, ...]  # a key's way from the top: ("server", "address")
 
+# Group addresses that the sender keeps a record of.
+LARGEST_GROUPS = 1024
 # The address of a unix socket holds 107 bytes of path (unix(7)); the server needs a few for a name beside it.
 SOCKET_PATH_BYTES = 100
 
@@ -370,6 +387,20 @@ def _bad_addresses(value: str | list[str]) -> Iterator[str]:
     yield from _twice(addresses)
 
 
+def _bad_groups(value: str) -> Iterator[str]:
+    try:
+        network = ipaddress.IPv4Network(value)
+    except ValueError:
+        yield _shown(value)
+        return
+    if not network.is_multicast:
+        yield f"{_shown(value)}, which are no groups"
+    elif network.num_addresses > LARGEST_GROUPS:
+        yield f"{_shown(value)}, which are {network.num_addresses}"
+    elif int(network[0]) & 0x7FFFFF < 256:  # the bits of an address that are in the Ethernet address
+        yield f"{_shown(value)}, which switches take for 224.0.0.0/24 and send everywhere"
+
+
 def _bad_boot_programs(value: dict[str, str]) -> Iterator[str]:
     for arch, name in value.items():
         if not re.fullmatch(r"0|[1-9][0-9]{0,4}", arch) or int(arch) > 65535:
@@ -471,6 +502,7 @@ _RULES: dict[str, _Rule] = {
     "dhcp.boot_programs": _Rule("a table from architecture numbers (0 to 65535) to file names", _bad_boot_programs),
     "dhcp.boot_program_dir": _PATH,
     "dhcp.mtftp_machines": _Rule('a list of different MACs like "52:54:00:12:34:56"', _bad_macs),
+    "mtftp.groups": _Rule(f'at most {LARGEST_GROUPS} multicast addresses like "239.255.78.0/24"', _bad_groups),
     "jobs.silence": _SECONDS,
     "jobs.boot_timeout": _SECONDS,
     "images.dir": _PATH_OR_EMPTY,

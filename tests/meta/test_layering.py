@@ -27,6 +27,7 @@ AGENT_MAY_IMPORT = {"agent", "wire", "images", "types", "errors", "_ext"}
 SANS_IO = {"wire", "boot", "work"}
 SANS_IO_COMPILED = {
     "dhcp", "tftp", "tftp_sender", "tftp_admission", "tftp_control", "tftp_figures", "tftp_table", "lines", "pacer",
+    "mtftp_groups", "mtftp_figures",
     "sender", "timers", "buf",
 }  # fmt: skip
 BANNED = {

@@ -47,13 +47,13 @@ class Directory:
 class Running:
     """A running service. `call` runs something on its loop."""
 
-    def __init__(self, root: Path, addresses: tuple[str, ...], threads: int = 1, **more: Any) -> None:
+    def __init__(self, root: Path, addresses: tuple[str, ...], threads: int = 1, port: int = 0, **more: Any) -> None:
         self.names = Directory(root)
         self.root = root
         self.loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
-        self.service = TftpService(addresses, 0, self.names, threads=threads, **more)
+        self.service = TftpService(addresses, port, self.names, threads=threads, **more)
         self.service.open()
         self.port = self.service.bound[0][1]
         self.loop.call_soon_threadsafe(self.service.start)

@@ -8,11 +8,13 @@ requests only, never a running transfer.
 import os
 import threading
 
+from pxed._ext.tftp_events import Request
+
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
-from libc.stdint cimport UINT64_MAX, uint64_t
+from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from posix.unistd cimport read, write
 
-from pxed._ext.blob cimport Blob, pxed_blob_ref
+from pxed._ext.blob cimport Blob
 from pxed._ext.linux_net cimport (
     PXED_INBOX_MESSAGES,
     pxed_batch,
@@ -24,8 +26,9 @@ from pxed._ext.linux_net cimport (
     pxed_inbox_init,
     pxed_inbox_truncated,
 )
+from pxed._ext.orders cimport forget_command, join_command, list_command, refuse_command, send_command
 from pxed._ext.pacer cimport Pacer
-from pxed._ext.sender cimport COMMAND_LIST, COMMAND_REFUSE, COMMAND_SEND, Command, Event, free_command, new_command
+from pxed._ext.sender cimport Command, Event, Sender, free_command
 from pxed._ext.tftp_events cimport Ledger
 from pxed._ext.tftp_sender cimport TftpSender
 from pxed._ext.tftp_tids cimport TID_SOCKETS
@@ -77,11 +80,14 @@ cdef class Engine:
     `limit` bounds the transfers at one time, `places` those that are served at full speed (0: all of them), and `pacer`
     what they send together; it may be other engines' too.
 
+    `seed` and `limit` are those of a TftpSender; another `sender` takes its place.
+
     Life: `bind`, `start`, then `drain` whenever `event_fd` is readable and `send` or `refuse` for each Request, `stop`.
     All methods belong to one thread of the control plane. It cannot be started again.
     """
 
-    cdef TftpSender sender
+    cdef Sender sender
+    cdef TftpSender tftp            # the same; None when another sender takes its place
     cdef Ledger ledger
     cdef list sockets
     cdef list pacers                # kept alive for the sender
@@ -100,14 +106,17 @@ cdef class Engine:
     cdef Event *last_event
     cdef bint stopping              # written by stop, read by the thread after a wake-up
     cdef object thread
+    cdef uint64_t joined            # requests that another engine received
     cdef uint64_t received
     cdef uint64_t too_long
     cdef uint64_t stuck
 
-    def __cinit__(self, uint64_t seed=0, size_t limit=20_000, size_t places=0, Pacer pacer=None):
+    def __cinit__(self, uint64_t seed=0, size_t limit=20_000, size_t places=0, Pacer pacer=None, *,
+                  Sender sender=None):
         self.wake_fd = self.event_fd = -1
         pthread_mutex_init(&self.lock, NULL)
-        self.sender = TftpSender(seed, limit, places)
+        self.tftp = TftpSender(seed, limit, places) if sender is None else None
+        self.sender = self.tftp if sender is None else sender
         self.pacers = [pacer]
         if pacer is not None:
             self.sender.lines.whole = &pacer.c
@@ -137,20 +146,21 @@ cdef class Engine:
     @property
     def places(self) -> int:
         """Transfers that are served at full speed at one time. May be set while it runs."""
-        return self.sender.admission.places
+        return self.tftp.admission.places if self.tftp is not None else 0
 
     @places.setter
     def places(self, size_t places):
-        if places == 0:
-            raise ValueError("there must be a place at least")
-        self.sender.admission.places = places
+        if places == 0 or self.tftp is None:
+            raise ValueError("there must be a place at least, and a TftpSender to have it")
+        self.tftp.admission.places = places
 
-    def bind(self, addresses, *, join: bool = False, Pacer pacer=None) -> list:
+    def bind(self, addresses, *, join: bool = False, Pacer pacer=None, multicast_ttl: int = 0) -> list:
         """Open a socket per (address, port), port 0 for any; returns them as bound. Before `start`.
 
         `pacer` limits what is sent there; the same for all addresses of one interface.
 
-        With `join` the ports are those that another engine of this process has bound; the two share the clients.
+        With `join` the ports are those that another engine of this process has bound; the two share the clients. With
+        `multicast_ttl` they send to groups (udp.open_socket).
 
         Raises OSError (address in use, not ours, no permission) naming the address; nothing is bound then.
         """
@@ -162,7 +172,7 @@ cdef class Engine:
         try:
             for address, port in addresses:
                 try:
-                    opened.append(open_socket(address, port, join=join))
+                    opened.append(open_socket(address, port, join=join, multicast_ttl=multicast_ttl))
                 except OSError as error:
                     raise OSError(error.errno, f"{error.strerror}: UDP {address} port {port}") from error
         except BaseException:
@@ -177,7 +187,7 @@ cdef class Engine:
         `count` of the iterator `ports` that are free. Returns them; it has none when none was free. Before `start`.
         """
         cdef unsigned int asked = self.socket_count - 1
-        if self.thread is not None or not self.sockets:
+        if self.thread is not None or not self.sockets or self.tftp is None:
             raise RuntimeError("first bind, then start")
         address = self.sockets[len(self.sockets) - 1].getsockname()[0]
         opened = []
@@ -190,7 +200,7 @@ cdef class Engine:
                 continue  # somebody else has it
             if len(opened) >= count:
                 break
-        self.sender.tids.give(asked, self.socket_count, len(opened))
+        self.tftp.tids.give(asked, self.socket_count, len(opened))
         self._take(opened, pacer)
         return [sock.getsockname()[1] for sock in opened]
 
@@ -233,29 +243,36 @@ cdef class Engine:
         pthread_mutex_unlock(&self.lock)
         return self.ledger.take(first)
 
-    def send(self, id: int, Blob blob) -> None:
-        """Answer request `id` with a blob (already converted for mode netascii); nothing if it ended meanwhile."""
-        cdef Command *command = new_command(COMMAND_SEND, id, NULL, 0)
-        if command is NULL:
-            raise MemoryError
-        command.blob = pxed_blob_ref(blob.c)
-        self._post(command)
+    def send(self, id: int, Blob blob, group: tuple | None = None) -> None:
+        """Answer request `id` with a blob (already converted for mode netascii); nothing if it ended meanwhile.
 
-    def refuse(self, id: int, int code, text: str) -> None:
+        `group`: the (address, port) that a sender of groups sends it to.
+        """
+        self._post(send_command(id, blob, group))
+
+    def refuse(self, id: int, code: int, text: str) -> None:
         """Answer request `id` with ERROR `code`; nothing if it ended meanwhile."""
-        cdef bytes encoded = text.encode("utf-8", "replace")
-        cdef Command *command = new_command(COMMAND_REFUSE, id, encoded, len(encoded))
-        if command is NULL:
-            raise MemoryError
-        command.error = code
+        self._post(refuse_command(id, code, text))
+
+    def forget(self, id: int) -> None:
+        """Request `id` gets no answer from this engine; it ends as "moved"."""
+        self._post(forget_command(id))
+
+    def join(self, request: Request, Blob blob) -> int:
+        """Serve a request that another engine received; its events have the id that is returned.
+
+        Raises ValueError when no socket here has the address that the client asked.
+        """
+        cdef uint32_t index = [sock.getsockname()[0] for sock in self.sockets].index(request.local_address)
+        self.joined += 1
+        cdef Command *command = join_command(self.joined, request, blob, index)
+        self.ledger.names[self.joined] = request.name
         self._post(command)
+        return self.joined
 
     def ask_listing(self, size_t first=0) -> None:
         """Ask what runs, from place `first` of the table on: a Listing comes with the events, some 256 transfers."""
-        cdef Command *command = new_command(COMMAND_LIST, first, NULL, 0)
-        if command is NULL:
-            raise MemoryError
-        self._post(command)
+        self._post(list_command(first))
 
     def statistics(self) -> dict:
         """Counters since the start, and gauges: the sender's, and those of the sockets."""

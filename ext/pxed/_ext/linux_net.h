@@ -121,6 +121,17 @@ static inline int pxed_path_parse(pxed_path *p, const char *remote, uint16_t por
     return -1;
 }
 
+/* The same path with another remote end: an IPv4 address (host byte order) and port. */
+static inline void pxed_path_toward(pxed_path *p, uint32_t address, uint16_t port) {
+    memset(&p->remote, 0, sizeof p->remote);
+    p->remote.v4.sin_family = AF_INET;
+    p->remote.v4.sin_addr.s_addr = htonl(address);
+    p->remote.v4.sin_port = htons(port);
+}
+
+/* The four bytes of the remote IPv4 address. */
+static inline const uint8_t *pxed_path_v4(const pxed_path *p) { return (const uint8_t *)&p->remote.v4.sin_addr; }
+
 /* -- the batch that senders fill ----------------------------------------------------------------------------------- */
 
 #define PXED_BATCH_MESSAGES 64    /* per sendmmsg: enough to make the system call cheap, short enough to stay fair */

@@ -21,6 +21,9 @@ cdef extern from "linux_net.h" nogil:
     bint pxed_bound_address(int fd, uint8_t *out)
     int pxed_path_parse(pxed_path *path, const char *remote, uint16_t port, const char *local)
 
+    void pxed_path_toward(pxed_path *path, uint32_t address, uint16_t port)
+    const uint8_t *pxed_path_v4(const pxed_path *path)
+
     ctypedef struct iovec "struct iovec":
         void *iov_base
         size_t iov_len

@@ -7,6 +7,7 @@ thread, without the GIL; only `events` and `commands` are handed to another thre
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from pxed._ext.blob cimport pxed_blob
+from pxed._ext.lines cimport Lines
 from pxed._ext.linux_net cimport pxed_batch, pxed_path
 
 cdef enum EventKind:
@@ -40,6 +41,8 @@ cdef enum CommandKind:
     COMMAND_SEND       # answer request `id` with `blob` (the command's reference passes to the sender)
     COMMAND_REFUSE     # answer request `id` with an error
     COMMAND_LIST       # tell what runs, from place `id` of the table on: some of it, so that nothing waits for it
+    COMMAND_FORGET     # request `id` gets no answer from this sender
+    COMMAND_JOIN       # serve `blob`, as `id`, to the client at `path`, whose request another sender received
 
 
 cdef struct Command:
@@ -47,6 +50,10 @@ cdef struct Command:
     CommandKind kind
     uint64_t id
     pxed_blob *blob
+    pxed_path path         # of the client, or (COMMAND_SEND) of the group that it listens to, for senders with groups
+    uint32_t options       # of the request (tftp.pxd: Option); this and the next two for COMMAND_JOIN
+    uint16_t blksize
+    uint16_t client_timeout
     uint32_t error
     size_t size            # of text
     uint8_t text[1]        # `size` bytes follow
@@ -55,6 +62,7 @@ cdef struct Command:
 cdef class Sender:
     cdef Event *first_event        # oldest
     cdef Event *last_event
+    cdef Lines lines               # those with something to send
 
     # A datagram for it. Bytes from anybody: every check is the sender's.
     cdef void receive(self, const uint8_t *data, size_t size, const pxed_path *path, uint64_t now) noexcept nogil
@@ -69,6 +77,9 @@ cdef class Sender:
     cdef bint fill(self, pxed_batch *batch, uint64_t now) noexcept nogil
     # End everything; no event is made.
     cdef void close(self) noexcept nogil
+
+    # Counters since the beginning, and gauges.
+    cdef dict statistics(self)
 
     cdef Event *take_events(self) noexcept nogil
     cdef Event *add_event(self, EventKind kind, uint64_t id, const pxed_path *path, const uint8_t *data, size_t size

@@ -5,6 +5,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from pxed._ext.blob cimport pxed_blob_unref
+from pxed._ext.lines cimport Lines
 
 
 cdef class Sender:
@@ -12,6 +13,7 @@ cdef class Sender:
 
     def __cinit__(self, *args, **kwargs):
         self.first_event = self.last_event = NULL
+        self.lines = Lines()
 
     def __dealloc__(self):
         cdef Event *event = self.take_events()
@@ -38,6 +40,9 @@ cdef class Sender:
 
     cdef void close(self) noexcept nogil:
         pass
+
+    cdef dict statistics(self):
+        return {}
 
     cdef Event *take_events(self) noexcept nogil:
         """The events since the last call, oldest first; the caller frees each."""

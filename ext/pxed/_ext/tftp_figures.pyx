@@ -4,7 +4,7 @@
 STATE_NAMES = ("asked", "queued", "options", "sending", "ended")
 OUTCOME_NAMES = (
     "ok", "probe", "closed", "client-error", "timeout", "no-answer", "refused", "superseded", "abandoned",
-    "evicted",
+    "evicted", "moved",
 )
 DROP_NAMES = (
     "malformed", "opcode", "unknown-peer", "stale-ack", "merged", "busy", "no-memory", "control-full",

@@ -4,7 +4,6 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from pxed._ext.blob cimport pxed_blob
 from pxed._ext.file_reader cimport Scratch
-from pxed._ext.lines cimport Lines
 from pxed._ext.linux_net cimport pxed_batch, pxed_path
 from pxed._ext.ring cimport Link
 from pxed._ext.sender cimport Command, Sender
@@ -26,6 +25,7 @@ cdef enum Outcome:
     OUTCOME_SUPERSEDED    # the same client port asked for something else, or anew
     OUTCOME_ABANDONED     # the control plane gave no answer
     OUTCOME_EVICTED       # never heard, and the oldest such when a full table needed room
+    OUTCOME_MOVED         # another sender answers it
     OUTCOMES
 
 cdef enum DropReason:
@@ -61,7 +61,6 @@ cdef class TftpSender(Sender):
     cdef Table table
     cdef Admission admission
     cdef Tids tids
-    cdef Lines lines             # those with something to send
     cdef size_t asked            # transfers that wait for the control plane
     cdef size_t limit
     cdef Link unheard            # ring of those that were sent something and have acknowledged nothing, oldest first
@@ -100,4 +99,3 @@ cdef class TftpSender(Sender):
     cdef void _send_error(self, const pxed_path *path, uint32_t code, const uint8_t *text, size_t size) noexcept nogil
     cdef const uint8_t *_read(self, Transfer *t, uint64_t *last, uint64_t now) noexcept nogil
     cdef bint _fill_from(self, Transfer *t, pxed_batch *batch, uint64_t now) noexcept nogil
-    cdef dict statistics(self)

@@ -30,11 +30,10 @@ from libc.string cimport memset
 
 from pxed._ext.blob cimport pxed_blob_ref, pxed_blob_unref
 from pxed._ext.file_reader cimport PXED_READ_LATER, Scratch
-from pxed._ext.lines cimport Lines
 from pxed._ext.linux_net cimport pxed_batch_add, pxed_batch_extend, pxed_batch_has_room, pxed_path_is_v6
 from pxed._ext.ring cimport ring_append, ring_first, ring_init, ring_remove
 from pxed._ext.sender cimport (
-    COMMAND_LIST, COMMAND_REFUSE, COMMAND_SEND, EVENT_FINISHED, EVENT_LISTING, EVENT_REQUEST, Event,
+    COMMAND_FORGET, COMMAND_LIST, COMMAND_REFUSE, COMMAND_SEND, EVENT_FINISHED, EVENT_LISTING, EVENT_REQUEST, Event,
 )
 from pxed._ext.tftp cimport (
     DATA_HEADER, ERROR_TEXT_LIMIT, ERR_ACCESS, ERR_ILLEGAL, ERR_NOT_DEFINED, MODE_NETASCII, MODE_OCTET, OACK_LIMIT,
@@ -108,7 +107,6 @@ cdef class TftpSender(Sender):
         self.table = Table(seed)
         self.tids = Tids()
         self.admission = Admission(places if places else limit, seed)
-        self.lines = Lines()
         self.control = Control()
         self.scratch = Scratch()
         self.limit = limit
@@ -154,6 +152,8 @@ cdef class TftpSender(Sender):
         elif command.kind == COMMAND_REFUSE:
             self._send_error(&t.path, command.error, command.text, command.size)
             self._finish(t, OUTCOME_REFUSED, command.error, command.text, command.size, now)
+        elif command.kind == COMMAND_FORGET:
+            self._finish(t, OUTCOME_MOVED, 0, NULL, 0, now)
 
     cdef void on_timer(self, uint64_t now) noexcept nogil:
         cdef Timer *timer

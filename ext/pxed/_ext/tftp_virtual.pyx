@@ -1,18 +1,21 @@
-"""A TftpSender driven from Python, in virtual time: bytes and a clock in, bytes and deadlines out. For tests."""
+"""A sender driven from Python, in virtual time: bytes and a clock in, bytes and deadlines out. For tests."""
 
 import time
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memset
 
-from pxed._ext.blob cimport Blob, pxed_blob_ref
+from pxed._ext.tftp_events import Request
+
+from pxed._ext.blob cimport Blob
 from pxed._ext.linux_net cimport (
     iovec, pxed_batch, pxed_batch_clear, pxed_clock, pxed_path, pxed_path_parse, pxed_path_port,
 )
+from pxed._ext.orders cimport forget_command, join_command, list_command, refuse_command, send_command
 from pxed._ext.pacer cimport Pacer
-from pxed._ext.sender cimport COMMAND_LIST, COMMAND_REFUSE, COMMAND_SEND, Command, free_command, new_command
+from pxed._ext.sender cimport Command, Sender, free_command
 from pxed._ext.tftp cimport DATA_HEADER, OP_ACK, OP_OACK, opcode, write_data_header
 from pxed._ext.tftp_events cimport Ledger, address_text
 from pxed._ext.tftp_sender cimport TftpSender
@@ -27,14 +30,16 @@ cdef uint64_t _now(double seconds) noexcept nogil:
 @cython.final
 @cython.no_gc_clear
 cdef class VirtualTftp:
-    """Times are seconds, peers are (address, port). `seed`, `limit` and `places` as for the sender."""
+    """Times are seconds, peers are (address, port). `seed`, `limit` and `places` as for the sender, or another one."""
 
-    cdef TftpSender sender
+    cdef Sender sender
     cdef Ledger ledger
     cdef Pacer pacer
+    cdef uint64_t joined
 
-    def __cinit__(self, uint64_t seed=0, size_t limit=20_000, size_t places=0, Pacer pacer=None):
-        self.sender = TftpSender(seed, limit, places)
+    def __cinit__(self, uint64_t seed=0, size_t limit=20_000, size_t places=0, Pacer pacer=None, *,
+                  Sender sender=None):
+        self.sender = TftpSender(seed, limit, places) if sender is None else sender
         self.pacer = pacer
         if pacer is not None:
             self.sender.lines.pace(0, &pacer.c)
@@ -117,32 +122,34 @@ cdef class VirtualTftp:
         """The Request and Finished records since the last call."""
         return self.ledger.take(self.sender.take_events())
 
-    def send(self, id: int, Blob blob, double now) -> None:
-        """Answer request `id` with a blob; nothing when it ended meanwhile."""
-        cdef Command *command = new_command(COMMAND_SEND, id, NULL, 0)
-        if command is NULL:
-            raise MemoryError
-        command.blob = pxed_blob_ref(blob.c)
-        self.sender.command(command, _now(now))
-        free_command(command)
+    def send(self, id: int, Blob blob, double now, group: tuple | None = None) -> None:
+        """Answer request `id` with a blob, to the (address, port) of a group if the sender knows groups; nothing when
+        it ended meanwhile.
+        """
+        self._order(send_command(id, blob, group), now)
 
-    def refuse(self, id: int, uint32_t code, text: str, double now) -> None:
+    def refuse(self, id: int, code: int, text: str, double now) -> None:
         """Answer request `id` with an ERROR; nothing when it ended meanwhile."""
-        cdef bytes encoded = text.encode("utf-8", "replace")
-        cdef Command *command = new_command(COMMAND_REFUSE, id, encoded, len(encoded))
-        if command is NULL:
-            raise MemoryError
-        command.error = code
+        self._order(refuse_command(id, code, text), now)
+
+    def forget(self, id: int, double now) -> None:
+        """Request `id` gets no answer."""
+        self._order(forget_command(id), now)
+
+    def join(self, request: Request, Blob blob, double now) -> int:
+        """Serve a request that another sender received, under the id that is returned."""
+        self.joined += 1
+        self.ledger.names[self.joined] = request.name
+        self._order(join_command(self.joined, request, blob, 0), now)
+        return self.joined
+
+    cdef _order(self, Command *command, double now):
         self.sender.command(command, _now(now))
         free_command(command)
 
     def ask_listing(self, size_t first, double now) -> None:
         """Ask what runs, from place `first` of the table on: a Listing comes with the events."""
-        cdef Command *command = new_command(COMMAND_LIST, first, NULL, 0)
-        if command is NULL:
-            raise MemoryError
-        self.sender.command(command, _now(now))
-        free_command(command)
+        self._order(list_command(first), now)
 
     def statistics(self) -> dict:
         """Counters since the beginning and gauges; `outcome.NAME` and `drop.REASON` among them."""

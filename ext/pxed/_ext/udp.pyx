@@ -37,11 +37,14 @@ SO_RCVBUFFORCE = 33
 BUFFER = 8 << 20
 
 
-def open_socket(address: str, port: int, *, join: bool = False) -> socket.socket:
+def open_socket(address: str, port: int, *, join: bool = False, multicast_ttl: int = 0) -> socket.socket:
     """A bound, non-blocking UDP socket for `address` (IPv4 or IPv6). Raises OSError: as socket(2) and bind(2).
 
     With `join` it shares the port of a socket that was opened here before: the kernel gives all datagrams of one
     client's port to the same socket (SO_REUSEPORT).
+
+    With `multicast_ttl`, and only then, it sends to groups: through the interface that has `address` (IPv4), whatever
+    the routes are, and not to this host.
     """
     cdef uint8_t local[16]
     v6 = ":" in address
@@ -58,6 +61,10 @@ def open_socket(address: str, port: int, *, join: bool = False) -> socket.socket
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_DONT)
         else:
             sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_DONT)
+        if multicast_ttl:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(address))
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, multicast_ttl)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
         _set_buffer(sock, SO_RCVBUFFORCE, socket.SO_RCVBUF)
         _set_buffer(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF)
         sock.bind((address, port))

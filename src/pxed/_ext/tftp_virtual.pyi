@@ -1,4 +1,4 @@
-"""A TftpSender driven from Python, in virtual time: bytes and a clock in, bytes and deadlines out. For tests."""
+"""A sender driven from Python, in virtual time: bytes and a clock in, bytes and deadlines out. For tests."""
 
 from typing import final
 
@@ -6,17 +6,24 @@ from typing_extensions import Buffer
 
 from pxed._ext.blob import Blob
 from pxed._ext.pacer import Pacer
+from pxed._ext.sender import Sender
 from pxed._ext.tftp_events import Finished, Listing, Request
 
 @final
 class VirtualTftp:
-    """Times are seconds, peers are (address, port). `seed`, `limit` and `places` as for the sender.
+    """Times are seconds, peers are (address, port). `seed`, `limit` and `places` as for the sender, or another one.
 
     `pacer` limits what is sent to everybody.
     """
 
     def __new__(
-        cls, seed: int = ..., limit: int = ..., places: int = ..., pacer: Pacer | None = ...
+        cls,
+        seed: int = ...,
+        limit: int = ...,
+        places: int = ...,
+        pacer: Pacer | None = ...,
+        *,
+        sender: Sender | None = None,
     ) -> VirtualTftp: ...
     def receive(self, data: Buffer, peer: tuple[str, int], now: float, local: str = "") -> None:
         """A datagram from `peer`, sent to our address `local`. Raises ValueError for an address that is none."""
@@ -41,14 +48,22 @@ class VirtualTftp:
     def events(self) -> list[Request | Finished | Listing]:
         """The records since the last call."""
 
-    def send(self, id: int, blob: Blob, now: float) -> None:
-        """Answer request `id` with a blob; nothing when it ended meanwhile."""
+    def send(self, id: int, blob: Blob, now: float, group: tuple[str, int] | None = None) -> None:
+        """Answer request `id` with a blob, to the (address, port) of a group if the sender knows groups; nothing when
+        it ended meanwhile.
+        """
 
     def refuse(self, id: int, code: int, text: str, now: float) -> None:
         """Answer request `id` with an ERROR; nothing when it ended meanwhile."""
 
     def ask_listing(self, first: int, now: float) -> None:
         """Ask what runs, from place `first` of the table on: a Listing comes with the events."""
+
+    def forget(self, id: int, now: float) -> None:
+        """Request `id` gets no answer."""
+
+    def join(self, request: Request, blob: Blob, now: float) -> int:
+        """Serve a request that another sender received, under the id that is returned."""
 
     def statistics(self) -> dict[str, int]:
         """Counters since the beginning and gauges; `outcome.NAME` and `drop.REASON` among them."""

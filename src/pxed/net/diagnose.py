@@ -103,6 +103,8 @@ def ports(config: Config, here: Iterable[str], server_pid: int | None) -> Iterat
         wanted.append(
             ("udp", address, config.tftp.port, "Stop it, or set port in [tftp] (for tests: firmware asks 69).")
         )
+        if config.mtftp.enabled:
+            wanted.append(("udp", address, config.mtftp.port, "Stop it, or set port in [mtftp]."))
         wanted.append(("tcp", address, config.http.port, "Stop it, or set port in [http]."))
     if config.metrics.place is not None:
         wanted.append(("tcp", *config.metrics.place, "Stop it, or set listen in [metrics]."))

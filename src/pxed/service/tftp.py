@@ -17,8 +17,10 @@ import structlog
 
 from pxed._ext.blob import Blob
 from pxed._ext.engine import Engine
+from pxed._ext.mtftp_groups import GroupSender, carries
 from pxed._ext.pacer import Pacer
 from pxed._ext.tftp_events import Finished, Listing, Progress, Request
+from pxed.config import Mtftp
 from pxed.errors import OperatorError
 from pxed.net.holders import bind_error
 from pxed.service.blobs import BlobCache
@@ -46,6 +48,9 @@ _FLOODED = frozenset({"no-answer", "evicted", "abandoned"})
 _QUIET_OUTCOMES = frozenset({"ok", "probe", "closed", "refused", "superseded"})
 
 
+_NO_MTFTP = Mtftp()
+
+
 class Names(Protocol):
     """What the service needs of `service.names.Names`."""
 
@@ -60,7 +65,8 @@ class TftpService:
     """Engines on the given addresses, answering from `names`.
 
     Each engine has a thread and sockets of its own; the kernel spreads the clients over them (SO_REUSEPORT), and all
-    datagrams of one transfer reach the same engine.
+    datagrams of one transfer reach the same engine. Requests that can be served by multicast move to an engine for
+    groups.
     """
 
     def __init__(
@@ -70,6 +76,7 @@ class TftpService:
         names: Names,
         *,
         threads: int = 1,
+        mtftp: Mtftp = _NO_MTFTP,
         metrics: Metrics | None = None,
         mac_of: Callable[[str], str] = lambda _address: "",
         rates: Rates | None = None,
@@ -87,12 +94,14 @@ class TftpService:
         self._rates = rates or Rates()
         self._transfer_ports = transfer_ports
         self._engines = [Engine(secrets.randbits(64), pacer=self._rates.whole) for _ in range(threads)]
+        self._mtftp = mtftp
+        self._groups = _group_engine(mtftp, self._rates.whole) if mtftp.enabled else None
         self._blobs = BlobCache()
         # What each unfinished request was answered with, so that others find it for as long as it is being sent.
         self._running: dict[tuple[Engine, int], Blob | None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         # Whoever asked an engine what runs, in the order of the asking and so of the answers.
-        self._asking: dict[Engine, deque[asyncio.Future[Listing]]] = {engine: deque() for engine in self._engines}
+        self._asking: dict[Engine, deque[asyncio.Future[Listing]]] = {engine: deque() for engine in self._all()}
         self._free = {address: iter(transfer_ports or ()) for address in self._addresses}
         self._log = structlog.get_logger("pxed.tftp")
         self._crowd = Crowd(time.monotonic)
@@ -105,7 +114,8 @@ class TftpService:
         total: Counter[str] = Counter()
         for engine in self._engines:
             total.update(engine.statistics())
-        return {**total, **self._blobs.statistics()}
+        groups = self._groups.statistics() if self._groups else {}
+        return {**total, **self._blobs.statistics(), **{f"multicast.{name}": groups[name] for name in groups}}
 
     def open(self) -> None:
         """Bind. Raises OperatorError: taken (it says by whom), no permission, not our address."""
@@ -122,6 +132,8 @@ class TftpService:
             except OSError as error:
                 hint = "Another port can be set: [tftp] port (clients ask port 69 unless told otherwise)."
                 raise bind_error("udp", address, self._port, error, hint) from error
+        if self._groups is not None:
+            self._open_groups(self._groups)
         self.share_places()
 
     def _bind_transfers(self, engine: Engine, address: str, line: Pacer | None) -> None:
@@ -143,9 +155,22 @@ class TftpService:
         for engine in self._engines:
             engine.places = -(-places // len(self._engines))
 
+    def _open_groups(self, groups: Engine) -> None:
+        port, ttl = self._mtftp.port, self._mtftp.ttl
+        for address in self._addresses:
+            if ":" in address:  # RFC 2090 is about IPv4
+                continue
+            try:
+                groups.bind([(address, port)], pacer=self._rates.line(address), multicast_ttl=ttl)
+            except OSError as error:
+                raise bind_error("udp", address, port, error, "Another port can be set: [mtftp] port.") from error
+
+    def _all(self) -> list[Engine]:
+        return [*self._engines, *([self._groups] if self._groups else [])]
+
     def start(self) -> None:
         """Begin to serve; call it on the event loop."""
-        for engine in self._engines:
+        for engine in self._all():
             engine.start()
             asyncio.get_running_loop().add_reader(engine.event_fd, self._on_events, engine)
         self._started = True
@@ -153,12 +178,12 @@ class TftpService:
     async def stop(self) -> None:
         """End every transfer and close the ports. Safe after a failed `open`."""
         if self._started:
-            for engine in self._engines:
+            for engine in self._all():
                 asyncio.get_running_loop().remove_reader(engine.event_fd)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for engine in self._engines:
+        for engine in self._all():
             engine.stop()
         self._running.clear()
         self._blobs.close()
@@ -172,7 +197,7 @@ class TftpService:
         An engine tells some of its table at a time and moves packets in between, whatever the size of the table.
         """
         found: list[Progress] = []
-        for engine in self._engines if self._started else ():
+        for engine in self._all() if self._started else ():
             first = 0
             while len(found) < limit:
                 answer: asyncio.Future[Listing] = asyncio.get_running_loop().create_future()
@@ -214,9 +239,14 @@ class TftpService:
             self._log.exception("tftp request failed", name=request.name, peer=request.peer[0])
             engine.refuse(request.id, _NOT_DEFINED, "internal error")
         else:
-            if (engine, request.id) in self._running:  # it may have ended meanwhile
+            if (engine, request.id) not in self._running:  # it ended meanwhile
+                return
+            if self._groups and carries(request, blob):
+                self._running[self._groups, self._groups.join(request, blob)] = blob
+                engine.forget(request.id)
+            else:
                 self._running[engine, request.id] = blob
-            engine.send(request.id, blob)
+                engine.send(request.id, blob)
 
     async def _blob(self, request: Request) -> Blob:
         """The bytes under a name. Raises FileNotFoundError with the reason, or OSError."""
@@ -234,6 +264,8 @@ class TftpService:
 
     def _note_end(self, end: Finished) -> None:
         """One line per transfer; a whole file is reported to the names."""
+        if end.outcome == "moved":  # the line is the group's to write
+            return
         peer = end.peer[0]
         quiet = end.outcome in _QUIET_OUTCOMES
         if end.answered is not None:
@@ -273,3 +305,10 @@ def _tell(log: Callable[..., None], end: Finished, *additions: Mapping[str, obje
         retransmits=end.retransmits,
         **more,
     )
+
+
+def _group_engine(mtftp: Mtftp, pacer: Pacer) -> Engine:
+    """The one engine for all groups: a second would send the same file a second time."""
+    network = mtftp.network
+    sender = GroupSender(str(network[0]), network.num_addresses, mtftp.port, seed=secrets.randbits(64))
+    return Engine(pacer=pacer, sender=sender)

@@ -1,0 +1,13 @@
+"""Commands for senders, made of Python values."""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from pxed._ext.blob cimport Blob
+from pxed._ext.sender cimport Command
+
+# Raise MemoryError; send and join also ValueError for addresses that are none. The caller frees the command.
+cdef Command *send_command(uint64_t id, Blob blob, tuple group) except NULL
+cdef Command *refuse_command(uint64_t id, uint32_t code, str text) except NULL
+cdef Command *forget_command(uint64_t id) except NULL
+cdef Command *list_command(uint64_t first) except NULL
+cdef Command *join_command(uint64_t id, object request, Blob blob, uint32_t socket) except NULL

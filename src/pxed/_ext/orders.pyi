@@ -1,0 +1,1 @@
+"""What the control plane tells a sender, as commands. C level only."""

@@ -1,0 +1,261 @@
+"""A network in virtual time with multicast: a TftpSender, a GroupSender beside it, and clients of RFC 2090.
+
+As in `tftp_sim`, nothing reads a clock, and faults are seeded objects. A datagram to a group reaches each client that
+has joined it by a way of its own, with faults of its own.
+"""
+
+import heapq
+import itertools
+from collections.abc import Iterable
+
+from pxed._ext.blob import Blob
+from pxed._ext.mtftp_groups import GroupSender, carries
+from pxed._ext.tftp_events import Finished
+from pxed._ext.tftp_virtual import VirtualTftp
+from support.tftp_sim import Fault, ack, number, rrq
+
+Address = tuple[str, int]
+SERVER = "10.0.0.1"
+
+
+class Multicast:
+    """An RFC 2090 client that keeps a map of what it has; with the manners of atftp.
+
+    It acknowledges only while it is the master: its first gap, after each DATA and after the OACK that says so. A
+    slave that has everything waits to be made master, and acknowledges the last block then.
+    """
+
+    timeout = 5.0
+    tries = 3
+    hears_multicast = True
+
+    def __init__(self, name: str, peer: Address, *, blksize: int = 512, pause: float = 0.0) -> None:
+        """`pause`: seconds that it needs for each packet."""
+        self.name, self.peer, self.pause = name, peer, pause
+        self.options: dict[str, int | str] = {"multicast": "", "blksize": blksize, "tsize": 0}
+        self.blksize = blksize
+        self.blocks: dict[int, bytes] = {}
+        self.gap = 1  # the first block that it misses
+        self.last = 0  # number of the last block, once seen
+        self.group: Address | None = None
+        self.master = False
+        self.server_port = 69
+        self.deadline: float | None = None
+        self.silent = 0
+        self.done = self.dead = False
+        self.failed = ""
+        self.finished_at = 0.0
+        self.was_master = 0
+
+    @property
+    def received(self) -> bytes:
+        return b"".join(self.blocks[block] for block in sorted(self.blocks))
+
+    def start(self, now: float) -> list[bytes]:
+        self.deadline = now + self.timeout
+        return [rrq(self.name, **self.options)]
+
+    def on_timer(self, now: float) -> list[bytes]:
+        self.silent += 1
+        if self.silent > self.tries:
+            self.failed, self.deadline = "timed out", None
+            return []
+        self.deadline = now + self.timeout
+        if self.master:
+            return [ack(self.gap - 1)]
+        if self.blocks:
+            return []
+        return [rrq(self.name, **self.options)]
+
+    def receive(self, datagram: bytes, now: float) -> list[bytes]:
+        if self.done or self.failed:
+            return []
+        self.deadline, self.silent = now + self.timeout, 0
+        match datagram[1]:
+            case 5:
+                self.failed, self.deadline = datagram[4:-1].decode(), None
+                return []
+            case 6:
+                return self._on_oack(datagram, now)
+            case _:
+                return self._on_data(datagram, now)
+
+    def _on_oack(self, datagram: bytes, now: float) -> list[bytes]:
+        words = datagram[2:].split(b"\0")[:-1]
+        options = {words[i].decode(): words[i + 1].decode() for i in range(0, len(words), 2)}
+        assert set(options) <= set(self.options)
+        self.blksize = int(options.get("blksize", "512"))
+        self.master = True  # of itself, when served alone
+        if "multicast" in options:
+            address, port, mc = options["multicast"].split(",")
+            self.group, self.master = (address, int(port)), mc == "1"
+        self.was_master += self.master
+        return self._after_oack(now)
+
+    def _after_oack(self, now: float) -> list[bytes]:
+        return self._acknowledge(now) if self.master else []
+
+    def _on_data(self, datagram: bytes, now: float) -> list[bytes]:
+        block = number(datagram)
+        assert block > 0
+        assert self.blocks.setdefault(block, datagram[4:]) == datagram[4:], "two contents of one block"
+        if len(datagram) < 4 + self.blksize:
+            self.last = block
+        while self.gap in self.blocks:
+            self.gap += 1
+        return self._after_data(now)
+
+    def _after_data(self, now: float) -> list[bytes]:
+        return self._acknowledge(now) if self.master else []
+
+    def _acknowledge(self, now: float) -> list[bytes]:
+        if self.last and self.gap > self.last:
+            self.done, self.deadline, self.finished_at = True, None, now
+        return [ack(self.gap - 1)]
+
+
+class Edk2(Multicast):
+    """EDK2's Mtftp4Dxe: acknowledges every OACK, slave or not, and the last block as soon as it has them all."""
+
+    timeout = 4.0
+    tries = 6
+
+    def _after_oack(self, now: float) -> list[bytes]:
+        return self._acknowledge(now)
+
+    def _after_data(self, now: float) -> list[bytes]:
+        complete = self.last and self.gap > self.last
+        return self._acknowledge(now) if self.master or complete else []
+
+
+class Ipxe(Multicast):
+    """iPXE's tftm://: takes nothing that is sent to the group; answers any unicast packet; gives up after 16 s."""
+
+    hears_multicast = False
+    timeout = 0.25
+    tries = 5
+
+    def receive(self, datagram: bytes, now: float) -> list[bytes]:
+        said = super().receive(datagram, now)
+        return said or ([] if self.done or self.failed else [ack(self.gap - 1)])
+
+    def on_timer(self, now: float) -> list[bytes]:
+        said = super().on_timer(now)
+        if self.deadline is not None:
+            self.deadline = now + self.timeout * 2**self.silent
+        return [] if self.server_port != 69 and not self.master else said
+
+
+class Group:
+    """The network, the two senders and what the control plane does between them."""
+
+    def __init__(
+        self,
+        files: dict[str, bytes],
+        *,
+        down: Iterable[Fault] = (),
+        up: Iterable[Fault] = (),
+        delay: float = 0.0002,
+        addresses: int = 16,
+    ) -> None:
+        """`down` is asked for each receiver of a datagram, `up` for each datagram of a client."""
+        self.unicast = VirtualTftp(seed=1)
+        self.groups = VirtualTftp(sender=GroupSender("239.255.78.0", addresses, 1758, seed=2))
+        self.now = 0.0
+        self.log: list[str] = []
+        self.finished: list[Finished] = []
+        self.multicast_bytes = 0
+        self.clients: dict[Address, Multicast] = {}
+        self._files = {name: Blob(data) for name, data in files.items()}
+        self._down, self._up, self._delay = tuple(down), tuple(up), delay
+        self._queue: list[tuple[float, int, Address, bytes, int | None, bool]] = []
+        self._order = itertools.count()
+
+    def add(self, client: Multicast) -> Multicast:
+        """A client begins now."""
+        self.clients[client.peer] = client
+        self._say(client, client.start(self.now))
+        return client
+
+    def fail(self, client: Multicast) -> None:
+        """Somebody pulls its plug."""
+        client.dead, client.deadline = True, None
+
+    def run(self, until: float = 1000.0) -> None:
+        """Until nothing is left to happen, or `until` (virtual seconds)."""
+        while True:
+            self._serve()
+            at = self._next_time()
+            if at is None or at > until:
+                self.now = min(until, self.now if at is None else until)
+                return
+            self.now = max(self.now, at)
+            while self._queue and self._queue[0][0] <= self.now:
+                _, _, peer, datagram, port, by_group = heapq.heappop(self._queue)
+                self._arrive(self.clients[peer], datagram, port, by_group)
+            for client in self.clients.values():
+                if client.deadline is not None and client.deadline <= self.now:
+                    self._say(client, client.on_timer(self.now))
+            self.unicast.on_timer(self.now)
+            self.groups.on_timer(self.now)
+
+    def _arrive(self, client: Multicast, datagram: bytes, port: int | None, by_group: bool) -> None:
+        if port is not None:
+            server = self.unicast if port == 69 else self.groups
+            server.receive(datagram, client.peer, self.now, SERVER)
+        elif not client.dead and (client.hears_multicast or not by_group):
+            self._say(client, client.receive(datagram, self.now))
+
+    def _say(self, client: Multicast, datagrams: Iterable[bytes]) -> None:
+        for datagram in datagrams:
+            port = 69 if datagram[1] == 1 else client.server_port
+            self._travel(client.peer, datagram, port, self._up, client.pause)
+
+    def _travel(
+        self,
+        peer: Address,
+        datagram: bytes,
+        port: int | None,
+        faults: tuple[Fault, ...],
+        later: float = 0.0,
+        by_group: bool = False,
+    ) -> None:
+        times = [self.now + self._delay + later]
+        for fault in faults:
+            times = [arrival for at in times for arrival in fault(datagram, at)]
+        arrow = "->" if port is not None else "<=" if by_group else "<-"
+        self.log.append(f"{self.now:9.4f} {peer[0]}:{peer[1]} {arrow} {datagram[:40]!r}{'' if times else ' lost'}")
+        for at in times:
+            heapq.heappush(self._queue, (at, next(self._order), peer, datagram, port, by_group))
+
+    def _next_time(self) -> float | None:
+        times = [client.deadline for client in self.clients.values()]
+        times += [self.unicast.next_timer(), self.groups.next_timer()]
+        if self._queue:
+            times.append(self._queue[0][0])
+        return min((at for at in times if at is not None), default=None)
+
+    def _serve(self) -> None:
+        for event in self.unicast.events():
+            if isinstance(event, Finished):
+                continue
+            blob = self._files[event.name]
+            if carries(event, blob):
+                self.unicast.forget(event.id, self.now)
+                self.groups.join(event, blob, self.now)
+            else:
+                self.unicast.send(event.id, blob, self.now)
+        for port, server in ((69, self.unicast), (1758, self.groups)):
+            for to, datagram in server.drain(self.now):
+                self._deliver(to, datagram, port)
+        self.finished += [event for event in self.groups.events() if isinstance(event, Finished)]
+
+    def _deliver(self, to: Address, datagram: bytes, port: int) -> None:
+        if to in self.clients:
+            self.clients[to].server_port = port
+            self._travel(to, datagram, None, self._down)
+            return
+        self.multicast_bytes += len(datagram) - 4
+        for client in self.clients.values():
+            if client.group == to and not (client.done or client.dead):
+                self._travel(client.peer, datagram, None, self._down, by_group=True)
