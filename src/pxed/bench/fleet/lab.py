@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from pxed import log
@@ -23,7 +24,7 @@ from pxed.errors import OperatorError
 from pxed.images.library import Library
 from pxed.service.transactions import Transactions
 
-__all__ = ["FleetLab", "run"]
+__all__ = ["NO_LOSS", "FleetLab", "run"]
 
 _INTERFACE = "bench0"
 _SITE = "10.99.0.254"
@@ -33,6 +34,7 @@ _READY = 60.0  # seconds until the server must be up
 _QUEUE = 2 << 20  # bytes: of a switch's port with a good buffer, and of a Linux interface by default
 _BURST = 1 << 17  # bytes that the shaper lets go at once: a millisecond of a Gbit/s
 _DESCRIPTORS = 8192
+NO_LOSS = "This kernel's nftables cannot lose packets by chance"
 
 
 class FleetLab(Lab):
@@ -58,10 +60,10 @@ class FleetLab(Lab):
         if self.plan.loss:
             for side in (self.server_side, self.client_side):
                 _lose(side.run, self.plan.loss)
-        # Firmware does not tell servers that a port is closed.
-        self.client_side.run("nft", "add table ip quiet")
-        self.client_side.run("nft", "add chain ip quiet out { type filter hook output priority 0; }")
-        self.client_side.run("nft", "add rule ip quiet out ip protocol icmp drop")
+        with suppress(OperatorError):  # firmware does not tell servers that a port is closed; pxed can do with both
+            self.client_side.run("nft", "add table ip quiet")
+            self.client_side.run("nft", "add chain ip quiet out { type filter hook output priority 0; }")
+            self.client_side.run("nft", "add rule ip quiet out ip protocol icmp drop")
 
     @property
     def address(self) -> str:
@@ -72,7 +74,9 @@ class FleetLab(Lab):
         # One packet on the cable is one packet for the loss, not 64 KiB that TCP sends in one go: those are cut up
         # behind the shaper. (To shape packets one by one would cost a timer each, which is dear in a virtual machine.)
         for side in (self.server_side, self.client_side):
-            side.run("ethtool", "-K", _INTERFACE, "tso", "off", "tx-udp-segmentation", "off")
+            for feature in ("tso", "tx-udp-segmentation"):
+                with suppress(OperatorError):  # a kernel that has no such feature does not need it off
+                    side.run("ethtool", "-K", _INTERFACE, feature, "off")
         if not self.plan.rate:
             return
         self.server_side.run(
