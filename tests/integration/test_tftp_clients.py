@@ -211,13 +211,20 @@ def test_windowed_run_arrives_as_single_datagrams(server: Running) -> None:
     sock.close()
 
 
-def test_size_probe_is_quiet(server: Running) -> None:
+def test_size_probe_and_transfer_are_one_boot(server: Running) -> None:
+    """EDK2 asks for the size, ends that with an ERROR, and comes again from another port."""
     sock = Socket("127.0.0.1", server.port)
     sock.send(rrq("file", tsize=0, blksize=1468))
     assert options_of(sock.receive()) == {"tsize": len(DATA), "blksize": 1468}
     sock.send(error(8, "User aborted the transfer"))
     server.wait_until(lambda now: now["outcome.probe"] == 1)
     assert not server.names.delivered_names
+    sock.close()
+    sock = Socket("127.0.0.1", server.port)
+    assert fetch(sock, "file", 1) + go_on(sock, 1) == DATA
+    figures = server.wait_until(lambda now: now["outcome.ok"] == 1)
+    assert (figures["outcome.probe"], figures["outcome.client-error"]) == (1, 0)
+    assert server.names.delivered_names == [("file", "127.0.0.1", len(DATA))]
     sock.close()
 
 
