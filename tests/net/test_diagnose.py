@@ -139,6 +139,19 @@ def test_http_port_taken(make: Make, holder: tuple[int, int]) -> None:
     assert f"(pid {pid})" in text
 
 
+@pytest.mark.parametrize("holder", ["udp"], indirect=True)
+def test_multicast_port_taken(make: Make, holder: tuple[int, int]) -> None:
+    pid, port = holder
+    tables = f"port = {free_port()}\n[http]\nport = {free_port()}\n[mtftp]\nport = {port}\n"
+    config = make("127.0.0.1", dhcp="enabled = false", tftp=tables)
+    assert said(d.ports(config, ["127.0.0.1"], None)) == []
+    config = make("127.0.0.1", dhcp="enabled = false", tftp=f"{tables}enabled = true")
+    ((level, kind, text),) = said(d.ports(config, ["127.0.0.1"], None))
+    assert (level, kind) == ("error", "port")
+    assert text.startswith(f"UDP port {port} of 127.0.0.1 is taken by")
+    assert f"(pid {pid}). Stop it, or set port in [mtftp]." in text
+
+
 def free_port() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))

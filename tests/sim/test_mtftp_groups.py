@@ -6,6 +6,7 @@ import pytest
 
 from pxed._ext.blob import Blob
 from pxed._ext.mtftp_groups import GroupSender, carries
+from pxed._ext.pacer import Pacer
 from pxed._ext.tftp import build_oack
 from pxed._ext.tftp_events import Finished, Listing, Request
 from pxed._ext.tftp_virtual import VirtualTftp
@@ -40,8 +41,8 @@ def passes(net: Group) -> float:
 class Talk:
     """A GroupSender whose clients' every packet the test says."""
 
-    def __init__(self, data: bytes = FILE, **range_: int) -> None:
-        self.server = VirtualTftp(sender=GroupSender(GROUP[0], range_.get("count", 4), GROUP[1]))
+    def __init__(self, data: bytes = FILE, *, count: int = 4, pacer: Pacer | None = None) -> None:
+        self.server = VirtualTftp(pacer=pacer, sender=GroupSender(GROUP[0], count, GROUP[1]))
         self.blob = Blob(data)
         self.ends: list[Finished] = []
 
@@ -210,6 +211,23 @@ def test_bad_datagrams_are_counted_and_get_no_answer(datagram: bytes, reason: st
     talk.join(ONE)
     assert talk.say(TWO, datagram) == []
     assert talk.server.statistics()[f"drop.{reason}"] == 1
+
+
+def test_groups_are_no_faster_than_the_pacer_allows() -> None:
+    """A master that answers at once, for ten virtual seconds."""
+    talk = Talk(pacer=Pacer(10_000))
+    talk.join(ONE, 1.0)
+    said, now, blocks = talk.say(ONE, ack(0), 1.0), 1.0, 0
+    while now < 11:
+        for _, block in said:
+            blocks += 1
+            assert isinstance(block, int)
+            talk.server.receive(ack(block), ONE, now, "10.0.0.1")
+        at = talk.server.next_timer()
+        assert at is not None
+        now = max(now, at)
+        said = talk.replies(now)
+    assert 0.8 * 100_000 < blocks * 512 < 1.3 * 100_000
 
 
 def test_what_runs_can_be_asked() -> None:
