@@ -124,7 +124,7 @@ def test_one_line_for_a_transfer_with_its_figures(server: Running) -> None:
     (line,) = [entry for entry in logs if entry["event"] == "tftp transfer"]
     assert line.pop("seconds") >= 0  # in milliseconds
     assert line.pop("rate") > 0
-    assert line.pop("first_ack") > 0
+    assert line.pop("first_ack") >= 0
     assert line == {
         "event": "tftp transfer", "log_level": "info", "name": "file", "peer": "127.0.0.1", "port": port,
         "outcome": "ok", "bytes": 5000, "size": 5000, "blksize": 1000, "windowsize": 3, "blocks": 6, "retransmits": 0,

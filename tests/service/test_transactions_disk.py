@@ -4,10 +4,11 @@ import os
 import subprocess
 import sys
 import textwrap
-from contextlib import asynccontextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 from structlog.testing import capture_logs
 
 from pxed.errors import OperatorError
@@ -19,15 +20,21 @@ READ_ONLY = ("PRAGMA query_only=ON", "PRAGMA query_only=OFF", "read-only: check 
 FULL = ("PRAGMA max_page_count=1", "PRAGMA max_page_count=1073741823", "the disk is full")
 
 
-@asynccontextmanager
-async def trouble(tx, pragmas):
-    """SQLite itself says what it says on a read-only or full disk; its one connection is asked to."""
+@contextmanager
+def trouble(tx, pragmas):
+    """SQLite itself says what it says on a read-only or full disk; each connection is asked when next used."""
     begin, end, _ = pragmas
-    async with tx._ledger.store._engine.connect() as connection:
-        await connection.exec_driver_sql(begin)
+    engine = tx._ledger.store._engine.sync_engine
+    asked = begin
+
+    def ask(connection, _record, _proxy):
+        cursor = connection.cursor()
+        cursor.execute(asked)
+        cursor.close()
+
+    event.listen(engine, "checkout", ask)
     yield
-    async with tx._ledger.store._engine.connect() as connection:
-        await connection.exec_driver_sql(end)
+    asked = end
 
 
 def request(token, agent="one"):
@@ -47,7 +54,7 @@ def test_running_jobs_go_on_and_the_rest_is_told(tmp_path, pragmas):
             answer = await tx.claim(request(token), START)
             _, waiting = tx.ticket(identity_of(2), START)
             await tx.history(1)
-            async with trouble(tx, pragmas):
+            with trouble(tx, pragmas):
                 big = "x" * 400  # a full disk refuses what needs a new page
                 for number in range(60):
                     tx.note(Event(START + number, mac_of(1), "drop", f"{number} {big}"))
@@ -83,7 +90,7 @@ def test_refused_command_changed_nothing(tmp_path):
             _, token = tx.ticket(ME, START)
             await tx.history(1)
             before = (tx.machines(), tx.jobs(), tx.timeline(1))
-            async with trouble(tx, READ_ONLY):
+            with trouble(tx, READ_ONLY):
                 for ask in (
                     lambda: tx.claim(request(token), START),
                     lambda: tx.cancel_job(1),
@@ -94,7 +101,7 @@ def test_refused_command_changed_nothing(tmp_path):
                         await ask()
                 assert (tx.machines(), tx.jobs(), tx.timeline(1)) == before
             answer = await tx.claim(request(token), START)  # the same token, as if nothing had been
-            async with trouble(tx, READ_ONLY):
+            with trouble(tx, READ_ONLY):
                 with pytest.raises(OperatorError):
                     await tx.finish(answer.run, FinishRequest(ok=True, step="finish"), START + 50)
                 assert tx.job(1).state is JobState.RUNNING
@@ -113,7 +120,7 @@ def test_history_has_what_could_not_be_saved(tmp_path):
             for number in range(120):  # more than memory keeps
                 tx.note(Event(START + number * 61, mac_of(1), "seen", f"before {number}", 1))
             begin = await tx.history(1)
-            async with trouble(tx, READ_ONLY):
+            with trouble(tx, READ_ONLY):
                 late = START + 120 * 61
                 tx.note(Event(late, mac_of(1), "seen", "during"))
                 tx.note(Event(late + 1, mac_of(1), "seen", "during"))
