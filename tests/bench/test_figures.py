@@ -80,6 +80,13 @@ def test_advice_warns_of_spoilt_measurements() -> None:
     assert "granted a window of 1, not 16" in advice(run(), windowsize=16)[0]
 
 
+def test_storms_of_milliseconds_are_no_ground_for_advice() -> None:
+    short = run(seconds=0.004, server_cpu=0.004, host_cpu=0.03, generator_cpu=0.004)
+    (sentence,) = advice(short)
+    assert "too short a time" in sentence
+    assert "waiting for each ACK" in advice(*[run()] * 2)[0]
+
+
 def test_medians_of_runs_and_sums_of_losses() -> None:
     runs = [run(rate=rate, server_cpu=cpu, lost={"silent": 1}) for rate, cpu in ((1.0, 4.0), (3.0, 6.0), (9.0, 5.0))]
     summary = summarise(Target("x", "1", "10.0.0.1", "f", 69), runs)

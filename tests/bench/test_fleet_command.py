@@ -69,6 +69,13 @@ def test_every_trouble_has_an_option() -> None:
         (("--virtual", "--firmware", "amiga=1"), "'amiga=1' is no kind of machine"),
         (("--virtual", "--firmware", "uefi=x"), "'uefi=x' is no kind of machine"),
         (("--virtual", "--firmware", "uefi=0"), "at least one kind"),
+        (("--virtual", "--firmware", "uefi=nan"), "'uefi=nan' is no kind of machine"),
+        (("--virtual", "--firmware", "uefi=inf"), "'uefi=inf' is no kind of machine"),
+        (("--virtual", "--spread", "nan"), "'nan' is no finite number"),
+        (("--virtual", "--late", "inf"), "is not in the range"),
+        (("--virtual", "--loss", "nan"), "'nan' is no finite number"),
+        (("--virtual", "--size", "99999999G"), "too large for this host's memory"),
+        (("--virtual", "--seed", "-1"), "is not in the range"),
         (("--virtual", "--plot", "times.pdf"), "write FILE.svg or FILE.png"),
     ],
 )
@@ -95,6 +102,12 @@ def test_a_drawing_without_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_a_drawing_that_cannot_be_written() -> None:
     done = bench(*SMALL, "--plot", "/nowhere/times.svg")
     assert "/nowhere/times.svg cannot be written" in str(done.exception)
+    assert done.stdout == ""  # said before the run, not after it
+
+
+def test_nothing_to_download_is_a_size_too() -> None:
+    done = bench(*SMALL, "--size", "0", "--json")
+    assert (done.exit_code, json.loads(done.stdout)["size"]) == (0, 0), done.output
 
 
 def test_the_mix_adds_up() -> None:

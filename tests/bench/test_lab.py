@@ -168,3 +168,8 @@ def test_a_session_with_and_without_a_scheduling_group(
     with Lab(1024, 1):
         assert group.read_text() == ("-20" if said else "")
     assert group.read_text() == ("0" if said else "")
+
+
+def test_a_file_beyond_the_memory_is_told_before_it_is_made() -> None:
+    with pytest.raises(OperatorError, match="too large for this host's memory"):
+        Lab(1 << 60, 1)

@@ -141,6 +141,12 @@ def test_names_do_not_play_with_the_terminal(pxed: Pxed, moving: LiveApi, how: t
     assert text.count("x1b[2J" if not how else "u001b[2J") == 6
 
 
+@pytest.mark.parametrize("interval", ["nan", "inf", "1e12", "0"])
+def test_an_interval_that_nobody_can_wait(pxed: Pxed, moving: LiveApi, interval: str) -> None:
+    result = pxed("top", "--once", "--interval", interval)
+    assert (result.exit_code, "'--interval'" in result.stderr) == (2, True), result.output
+
+
 def test_no_server(tmp_path: Path) -> None:
     config = tmp_path / "pxed.toml"
     config.write_text(f'[server]\naddress = "127.0.0.1"\nsocket = "{tmp_path}/none"\n[tftp]\nroot = "{tmp_path}"\n')

@@ -1,17 +1,20 @@
 """Boot HTTP's routes over real sockets: names, agents' calls, image data."""
 
+import http.client
 import json
 import os
 import re
 import shutil
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from pxed.agent.server import Connection, Patience, Refused
 from pxed.config import Config, Dhcp, Environment, Server, Tftp
@@ -338,3 +341,12 @@ def test_a_pack_that_cannot_be_opened_now_is_503(
         pack.with_name("aside").rename(pack)
     monkeypatch.undo()
     assert house.curl(name, *BEARER, "--range", "0-9")[0] == 206
+
+
+def test_a_flood_of_what_is_refused_leaves_a_few_lines(house: House) -> None:
+    with closing(http.client.HTTPConnection("127.0.0.1", house.server.ports[0])) as client, capture_logs() as logs:
+        for number in range(20):
+            for method, path in (("POST", "/pxed/agent/claim"), ("GET", f"/..%2f{number}")):
+                client.request(method, path, b"no JSON" if method == "POST" else None)
+                assert client.getresponse().read()
+    assert Counter(entry["event"] for entry in logs) == {"agent's request refused": 5, "not found": 5}

@@ -15,6 +15,7 @@ _IDLE = 0.5  # of one processor, left over: worth a thread
 _OTHER_WORK = 0.2  # of all, by neither clients nor server: the figures say more about the host than about the server
 _REPEATED = 0.01  # of all segments: more than that is more than full queues at the start
 _LARGE_BLOCK = 1024  # bytes; two thirds of what an MTU of 1500 carries
+_TOO_SHORT = 0.2  # seconds of all storms of a server: processor times are told in hundredths (proc(5), clock ticks)
 _SEGMENT = 1448  # bytes of TCP in a packet of an MTU of 1500
 
 
@@ -116,6 +117,8 @@ def _of_neighbours(name: str, runs: Sequence[Costs]) -> list[str]:
 
 
 def _processors(name: str, runs: Sequence[Costs], cores: int) -> list[str]:
+    if _too_short(runs):
+        return [f"{name}: measured for too short a time to say what its limit is: more bytes, clients or runs."]
     measured = all(run.server_cpu is not None for run in runs)
     own = _share((run.server_cpu or 0.0 for run in runs), runs, 1)
     clients = _share((run.generator_cpu for run in runs), runs, 1)
@@ -143,12 +146,16 @@ def _of_clients(runs: Sequence[tftp.Run]) -> list[str]:
 
 def _of_host(runs: Sequence[Costs], cores: int) -> list[str]:
     other = _share((run.host_cpu - run.generator_cpu - (run.server_cpu or 0.0) for run in runs), runs, cores)
-    if other < _OTHER_WORK or any(run.server_cpu is None for run in runs):
+    if other < _OTHER_WORK or _too_short(runs) or any(run.server_cpu is None for run in runs):
         return []
     return [
         f"Other work took {other:.0%} of this host's {cores} processors meanwhile: trust the ratios more than the "
         "rates, and measure again in a quiet moment."
     ]
+
+
+def _too_short(runs: Sequence[Costs]) -> bool:
+    return sum(run.seconds for run in runs) < _TOO_SHORT
 
 
 def _share(seconds: Iterable[float], runs: Sequence[Costs], processors: int) -> float:

@@ -25,7 +25,7 @@ from typing import NoReturn
 
 from pxed.bench.measure import Seat, Target
 from pxed.bench.peers import PEERS, Place, find
-from pxed.bench.process import Group, cpu_seconds, tree
+from pxed.bench.process import Group, check_memory, cpu_seconds, tree
 from pxed.errors import OperatorError
 
 __all__ = ["CLIENTS", "FILE", "Lab"]
@@ -116,6 +116,7 @@ class Lab:
     ) -> None:
         if clients > CLIENTS:
             raise OperatorError(f"A lab has addresses for {CLIENTS} clients.")
+        check_memory(size)
         self.content = content(size)
         self._clients = clients
         self._threads = threads

@@ -4,7 +4,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["Group", "busy_seconds", "cpu_seconds", "network_counters", "tree"]
+from pxed.errors import OperatorError
+
+__all__ = ["Group", "busy_seconds", "check_memory", "cpu_seconds", "network_counters", "tree"]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 # Positions in /proc/PID/stat after the command's name (proc(5)).
@@ -14,6 +16,25 @@ _COUNTERS = {
     ("Udp", "RcvbufErrors"), ("Udp", "SndbufErrors"), ("Ip", "ReasmReqds"), ("Ip", "FragCreates"),
     ("Tcp", "RetransSegs"), ("TcpExt", "ListenOverflows"), ("TcpExt", "ListenDrops"),
 }  # fmt: skip
+
+
+# Of a file that is to be served, that are in memory at once: two while it is made, and the servers'.
+_COPIES = 3
+
+
+def check_memory(size: int) -> None:
+    """Raises OperatorError when a file of `size` bytes, which clients compare with, would use up this host's memory."""
+    most = _available() // _COPIES
+    if size > most:
+        raise OperatorError(f"A file of {size} bytes is too large for this host's memory; at most {most} now.")
+
+
+def _available() -> int:
+    with suppress(OSError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) << 10
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _stat(pid: int | str) -> list[str] | None:

@@ -4,6 +4,7 @@ Commands say what they show (columns, rows, fields) and never look at the termin
 """
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,6 +17,7 @@ import msgspec
 from pxed.text import printable
 
 __all__ = [
+    "FiniteRange",
     "Progress",
     "ago",
     "clock",
@@ -38,6 +40,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # In a pipe, progress is a line at most this often: enough to see that it moves, few enough for a log.
 PLAIN_PROGRESS_SECONDS = 1.0
+
+
+class FiniteRange(click.FloatRange):
+    """A number of an option, within bounds. FloatRange takes "nan", which is within all bounds, and "inf"."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number. Raises BadParameter."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number.", param, ctx)
+        return number
 
 
 def json_option(command: F) -> F:

@@ -13,7 +13,7 @@ import msgspec
 
 from pxed.cli import Context, pass_context
 from pxed.cli.client import Client
-from pxed.cli.output import clock, count, duration, is_terminal, json_option, json_text, rate, size
+from pxed.cli.output import FiniteRange, clock, count, duration, is_terminal, json_option, json_text, rate, size
 from pxed.text import printable
 from pxed.types import Failure, Traffic, Transfer
 
@@ -93,7 +93,7 @@ def _row(transfer: Transfer, before: int | None, seconds: float) -> Row:
 
 
 @click.command()
-@click.option("--interval", type=click.FloatRange(0.1), default=1.0, show_default=True, help="Seconds between views.")
+@click.option("--interval", type=FiniteRange(0.1, 86400), default=1.0, show_default=True, help="Seconds between views.")
 @click.option("--once", is_flag=True, help="One view, after one interval.")
 @json_option
 @pass_context

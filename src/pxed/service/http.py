@@ -159,7 +159,15 @@ class MachineHttp:
         else:
             self._log.error("HTTP response failed", path=request.path, exc_info=error)
             return _error(500, "this cannot be read; the server's log has the details")
-        self._log.info("agent's request refused", path=request.path, peer=request.peer[0], status=status, error=text)
+        if (more := self._crowd.room("refused", request.peer[0])) is not None:
+            self._log.info(
+                "agent's request refused",
+                path=request.path[:200],
+                peer=request.peer[0],
+                status=status,
+                error=text,
+                **more,
+            )
         return _error(status, text)
 
     async def _agent(self, request: Request) -> Response:

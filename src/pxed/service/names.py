@@ -114,7 +114,6 @@ class Names:
             return await self._check(text, via, peer, local or self._toward(peer), probe)
         path = clean_name(unquote_to_bytes(text) if via == "http" else os.fsencode(text))
         if path is None:
-            self._log.info("name refused", name=text[:200], peer=peer, via=via)
             self._metrics.requested(via, "refused")
             return NotFound("the name leads out of what is served")
         if not probe:

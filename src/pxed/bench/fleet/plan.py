@@ -1,5 +1,6 @@
 """Which machines a fleet has, what they load, and where: the same for virtual time and for a lab."""
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 
@@ -59,7 +60,7 @@ def parse_mix(text: str) -> dict[str, float]:
             share = float(number or 1)
         except ValueError:
             share = -1.0
-        if name not in names or share < 0:
+        if name not in names or not 0 <= share < math.inf:
             raise OperatorError(f"{part.strip()!r} is no kind of machine and its share; there are {', '.join(names)}.")
         shares[name] = shares.get(name, 0.0) + share
     total = sum(shares.values())

@@ -7,7 +7,7 @@ import click
 from msgspec.structs import replace
 
 from pxed.cli import output
-from pxed.cli.bench.shared import fail_if_lost, number, running
+from pxed.cli.bench.shared import PATIENCE, fail_if_lost, number, running
 
 if TYPE_CHECKING:
     from pxed.bench.dhcp import Comparison, Storm, Summary
@@ -40,7 +40,9 @@ KIND_NAMES = ("bios", "uefi", "ipxe")
     help="The clients' firmware, in turn; all kinds by default. UEFI asks on port 4011 too.",
 )  # fmt: skip
 @click.option("--runs", type=click.IntRange(1), default=5, show_default=True, help="Medians of so many.")
-@click.option("--patience", type=float, default=1.0, show_default=True, help="Seconds until a request is unanswered.")
+@click.option(
+    "--patience", type=PATIENCE, default=1.0, show_default=True, help="Seconds until a request is unanswered."
+)
 @click.option(
     "--against", "peers", multiple=True, type=click.Choice(PEER_NAMES),
     help="In the lab: measure this server too, in turn with pxed. Downloaded from Debian if it is not installed.",

@@ -30,7 +30,8 @@ def _maybe_size(ctx: click.Context, parameter: click.Parameter, value: str | Non
     return None if value is None else size_option(ctx, parameter, value)
 
 
-PERCENT = click.FloatRange(0, 100, max_open=True)
+PERCENT = output.FiniteRange(0, 100, max_open=True)
+SECONDS = output.FiniteRange(0, 86400)
 
 
 @click.command()
@@ -51,14 +52,20 @@ PERCENT = click.FloatRange(0, 100, max_open=True)
 @click.option("--program", callback=size_option, default="256K", show_default=True, help="Of a boot program, by TFTP.")
 @click.option("--rate", callback=rate_option, default="1Gbit", show_default=True, help="Of the server's port; 0: none.")
 @click.option("--pace", callback=rate_option, default="0", help="What pxed's TFTP may send: its [tftp] rate.")
-@click.option("--spread", type=click.FloatRange(0), default=0.0, show_default=True, help="Seconds of power-on.")
+@click.option("--spread", type=SECONDS, default=0.0, show_default=True, help="Seconds of power-on.")
 @click.option("--loss", type=PERCENT, default=0.0, show_default=True, help="Percent of packets lost, each way.")
 @click.option("--restarts", type=click.IntRange(0), default=0, show_default=True, help="Of a lost machine, 10 s later.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Of all chance: the same seed is the same run.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, (1 << 64) - 1),
+    default=1,
+    show_default=True,
+    help="Of all chance: the same seed is the same run.",
+)
 @click.option("--duplicate", type=PERCENT, default=0.0, help="Virtual: percent of datagrams that come twice.")
 @click.option("--reorder", type=PERCENT, default=0.0, help="Virtual: percent that later ones overtake.")
 @click.option("--mtu-hole", type=click.IntRange(0), default=0, help="Virtual: longer UDP payloads never arrive.")
-@click.option("--late", type=click.FloatRange(0), default=0.0, help="Virtual: seconds until the server answers at all.")
+@click.option("--late", type=SECONDS, default=0.0, help="Virtual: seconds until the server answers at all.")
 @click.option(
     "--queue", callback=_maybe_size,
     help="The rate is that of a switch behind the server, whose queue of this size drops what exceeds it; else that of "
@@ -83,11 +90,15 @@ def fleet(
     if virtual == lab:
         raise click.UsageError("Say --virtual or --lab.")
     from pxed.bench.fleet.plan import Plan, parse_mix
+    from pxed.bench.process import check_memory
 
     if plot is not None:
         _check_plot(plot)
+    if size is None:
+        size = _SIZES["lab" if lab else "virtual"]
+    check_memory(size + program)
     plan = Plan(
-        machines=machines, size=size or _SIZES["lab" if lab else "virtual"], program=program, loss=loss / 100,
+        machines=machines, size=size, program=program, loss=loss / 100,
         rate=rate, queue=queue, pace=pace, spread=spread, mix=parse_mix(firmware), seed=seed, restarts=restarts,
     )  # fmt: skip
     if lab:
@@ -112,6 +123,8 @@ def _check_plot(path: Path) -> None:
 
     if path.suffix not in (".svg", ".png"):
         raise click.BadParameter("write FILE.svg or FILE.png.", param_hint="--plot")
+    if not path.absolute().parent.is_dir():
+        raise OperatorError(f"{path} cannot be written: there is no directory {path.parent}.")
     if find_spec("matplotlib") is None:
         raise OperatorError("--plot needs matplotlib: pip install 'pxed[bench]'.")
 

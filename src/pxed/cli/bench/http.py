@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import click
 
 from pxed.cli import output
-from pxed.cli.bench.shared import fail_if_lost, number, running, size_option
+from pxed.cli.bench.shared import PATIENCE, fail_if_lost, number, running, size_option
 from pxed.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ PEER_NAMES = ("nginx",)
 @click.option("--close", is_flag=True, help="A connection for each request, as some firmware does; else one is kept.")
 @click.option("--runs", type=click.IntRange(1), default=5, show_default=True, help="Medians of so many.")
 @click.option(
-    "--patience", type=float, default=30.0, show_default=True, help="Seconds of silence until a client is lost."
+    "--patience", type=PATIENCE, default=30.0, show_default=True, help="Seconds of silence until a client is lost."
 )
 @click.option(
     "--against", "peers", multiple=True, type=click.Choice(PEER_NAMES),

@@ -1,18 +1,23 @@
 """What the commands of `pxed bench` have in common."""
 
 import re
+import socket
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import click
 
+from pxed.cli.output import FiniteRange
 from pxed.errors import OperatorError
 
 if TYPE_CHECKING:
     from pxed.bench.measure import Target
 
-__all__ = ["fail_if_lost", "number", "running", "size_option"]
+__all__ = ["PATIENCE", "fail_if_lost", "number", "running", "size_option"]
+
+PATIENCE = FiniteRange(0, 86400, min_open=True)
+"""Seconds until something is lost."""
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -30,11 +35,15 @@ def running(address: str, port: int, file: str, pid: int | None) -> "Target":
     from pxed.bench.measure import Target
     from pxed.bench.process import cpu_seconds
 
+    try:
+        reached = socket.gethostbyname(address)
+    except (OSError, UnicodeError) as error:
+        raise OperatorError(f"{address} is neither an IPv4 address nor a host that has one.") from error
     if pid is None:
-        return Target(address, "", address, file, port)
+        return Target(address, "", reached, file, port)
     if not Path(f"/proc/{pid}").exists():
         raise OperatorError(f"There is no process {pid} here.")
-    return Target(address, "", address, file, port, cpu=lambda: cpu_seconds(pid))
+    return Target(address, "", reached, file, port, cpu=lambda: cpu_seconds(pid))
 
 
 def number(value: float | None) -> str:

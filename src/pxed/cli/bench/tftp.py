@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pxed.cli import output
-from pxed.cli.bench.shared import fail_if_lost, number, running, size_option
+from pxed.cli.bench.shared import PATIENCE, fail_if_lost, number, running, size_option
 
 if TYPE_CHECKING:
     from pxed.bench.measure import Target
@@ -17,7 +17,7 @@ PEER_NAMES = ("dnsmasq", "tftpd-hpa", "atftpd")
 
 @click.command()
 @click.option("--lab", is_flag=True, help="Start pxed in network namespaces of its own, measure, clean up. Needs root.")
-@click.option("--server", metavar="ADDRESS", help="Measure a running TFTP server (IPv4) instead.")
+@click.option("--server", metavar="ADDRESS", help="Measure a running TFTP server (IPv4 address or name) instead.")
 @click.option("--port", type=click.IntRange(1, 65535), default=69, show_default=True, help="With --server.")
 @click.option(
     "--file", "path", type=click.Path(path_type=Path, dir_okay=False, exists=True),
@@ -35,7 +35,7 @@ PEER_NAMES = ("dnsmasq", "tftpd-hpa", "atftpd")
 @click.option("--windowsize", type=click.IntRange(1, 65535), default=1, show_default=True, help="1 is lock-step.")
 @click.option("--runs", type=click.IntRange(1), default=5, show_default=True, help="Medians of so many.")
 @click.option(
-    "--patience", type=float, default=30.0, show_default=True, help="Seconds of silence until a client is lost."
+    "--patience", type=PATIENCE, default=30.0, show_default=True, help="Seconds of silence until a client is lost."
 )
 @click.option(
     "--against", "peers", multiple=True, type=click.Choice(PEER_NAMES),
