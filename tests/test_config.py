@@ -19,7 +19,7 @@ SECTIONS = (
     "`[server]`, `[tftp]`, `[log]`, `[dhcp]`, `[mtftp]`, `[http]`, `[transaction]`, `[jobs]`, `[images]`, "
     "`[environment]`, `[metrics]`"
 )
-ADDRESS = "an IPv4 address, or a list of different ones"
+ADDRESS = "an IPv4 address, or a list of different ones, IPv6 among them if wanted"
 MACS = 'a list of different MACs like "52:54:00:12:34:56"'
 PORTS = '"single", or a range of at least 64 ports like "40000-41000"'
 GROUPS = 'at most 1024 multicast addresses like "239.255.78.0/24"'
@@ -39,6 +39,12 @@ def test_minimal_config_is_enough() -> None:
     assert config.environment_dir == "/var/lib/pxed/environment"
     assert config.dhcp.boot_program(7) == "snponly.efi"
     assert config.dhcp.boot_program(12345) is None
+
+
+def test_addresses_of_both_families_in_their_one_form() -> None:
+    server = parse(MINIMAL.replace('"10.78.0.1"', '["FD00:0::1", "10.78.0.1", "2001:db8::0:1"]')).server
+    assert server.addresses == ("fd00::1", "10.78.0.1", "2001:db8::1")
+    assert server.ipv4 == ("10.78.0.1",)
 
 
 def test_every_key_is_taken_over() -> None:
@@ -203,9 +209,32 @@ MISTAKES = {
         MINIMAL.replace("10.78.0.1", "bootserver"),
         f'f.toml:2: key `server.address`: expected {ADDRESS}; got "bootserver"',
     ),
-    "IPv6": (
-        MINIMAL.replace("10.78.0.1", "fd00::1"),
-        f'f.toml:2: key `server.address`: expected {ADDRESS}; got "fd00::1"',
+    "IPv6 alone": (
+        MINIMAL.replace('"10.78.0.1"', '["fd00::1", "fd00::2"]'),
+        f"f.toml:2: key `server.address`: expected {ADDRESS}; got IPv6 alone: DHCP needs an IPv4 address",
+    ),
+    "link-local IPv6": (
+        MINIMAL.replace('"10.78.0.1"', '["10.78.0.1", "fe80::1%eth0"]'),
+        f'f.toml:2: key `server.address`: expected {ADDRESS}; got "fe80::1%eth0", which is link-local: no URL can name '
+        "it, take a global or unique local one",
+    ),
+    "IPv6 with an interface": (
+        MINIMAL.replace('"10.78.0.1"', '["10.78.0.1", "fd00::1%eth0"]'),
+        f'f.toml:2: key `server.address`: expected {ADDRESS}; got "fd00::1%eth0", which names an interface: '
+        "the address alone is enough",
+    ),
+    "IPv4 as IPv6": (
+        MINIMAL.replace('"10.78.0.1"', '["10.78.0.1", "::ffff:10.78.0.1"]'),
+        f'f.toml:2: key `server.address`: expected {ADDRESS}; got "::ffff:10.78.0.1", which is no IPv6 address of a '
+        "host: write IPv4 addresses as such",
+    ),
+    "IPv6 group": (
+        MINIMAL.replace('"10.78.0.1"', '["10.78.0.1", "ff02::1"]'),
+        f'f.toml:2: key `server.address`: expected {ADDRESS}; got "ff02::1", which is no host\'s address',
+    ),
+    "IPv6 twice": (
+        MINIMAL.replace('"10.78.0.1"', '["10.78.0.1", "fd00::1", "FD00:0::1"]'),
+        f'f.toml:2: key `server.address`: expected {ADDRESS}; got "fd00::1" twice',
     ),
     "address of no host": (
         MINIMAL.replace("10.78.0.1", "0.0.0.0"),

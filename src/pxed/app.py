@@ -80,7 +80,15 @@ class Server:
         self.metrics = metrics = Metrics()
         transactions.observe(metrics.changed)
         has_image = self.library.has
-        self._names = Names(config, transactions, peers, self._interfaces.toward, has_image=has_image, metrics=metrics)
+        self._names = Names(
+            config,
+            transactions,
+            peers,
+            self._interfaces.toward,
+            has_image=has_image,
+            metrics=metrics,
+            ipv4_for=self._interfaces.ipv4_for,
+        )
         site = boot.Site.from_config(config)
         missing = self._names.missing_programs
         same_host = config.dhcp.same_host_dhcp
@@ -189,10 +197,10 @@ class Server:
 
     def _services(self) -> tuple[ServiceStatus, ...]:
         config = self.config
-        where = ", ".join(config.server.addresses)
+        where, by_dhcp = ", ".join(config.server.addresses), ", ".join(config.server.ipv4)
         beside = "beside another daemon on this host" if config.dhcp.same_host_dhcp else "ports 67 and 4011"
         return (
-            ServiceStatus("proxyDHCP", "running" if config.dhcp.enabled else "off", f"{where}, {beside}"),
+            ServiceStatus("proxyDHCP", "running" if config.dhcp.enabled else "off", f"{by_dhcp}, {beside}"),
             ServiceStatus("TFTP", "running", f"{where}, port {config.tftp.port}"),
             ServiceStatus("boot HTTP", "running", f"{where}, port {config.http.port}"),
             ServiceStatus("admin API", "running", config.server.socket),

@@ -42,7 +42,7 @@ DEFAULT_BOOT_PROGRAMS: dict[str, str] = {
 class Server(Struct, frozen=True, forbid_unknown_fields=True):
     """[server]: who we are."""
 
-    address: str | list[str]  # IPv4 that clients reach; the interfaces are found from it
+    address: str | list[str]  # what clients reach; the interfaces are found from it. At least one is of IPv4
     state_dir: str = "/var/lib/pxed"
     socket: str = "/run/pxed/pxed.sock"  # the admin API
     user: str = ""  # drop to this user after binding; "" = stay
@@ -50,8 +50,14 @@ class Server(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """All addresses, the first being the one used where no other fits better."""
-        return (self.address,) if isinstance(self.address, str) else tuple(self.address)
+        """All addresses, each in its one form; the first of a family is used where no other fits better."""
+        written = [self.address] if isinstance(self.address, str) else self.address
+        return tuple(str(ipaddress.ip_address(address)) for address in written)
+
+    @property
+    def ipv4(self) -> tuple[str, ...]:
+        """Those of IPv4: DHCP has no others."""
+        return tuple(address for address in self.addresses if ":" not in address)
 
 
 class Log(Struct, frozen=True, forbid_unknown_fields=True):
@@ -376,15 +382,32 @@ def _bad_addresses(value: str | list[str]) -> Iterator[str]:
     addresses = [value] if isinstance(value, str) else value
     if not addresses:
         yield "an empty list"
+    parsed: list[ipaddress.IPv4Address | ipaddress.IPv6Address] = []
     for address in addresses:
         try:
-            parsed = ipaddress.IPv4Address(address)
+            parsed.append(ipaddress.ip_address(address))
         except ValueError:
             yield _shown(address)
             continue
-        if parsed.is_unspecified or parsed.is_multicast or parsed == ipaddress.IPv4Address("255.255.255.255"):
-            yield f"{_shown(address)}, which is no host's address"
-    yield from _twice(addresses)
+        if wrong := _unfit(parsed[-1]):
+            yield f"{_shown(address)}, which {wrong}"
+    if parsed and len(parsed) == len(addresses) and all(address.version == 6 for address in parsed):
+        yield "IPv6 alone: DHCP needs an IPv4 address"
+    yield from _twice(map(str, parsed))
+
+
+def _unfit(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    """Why clients cannot reach a server under an address, '' when they can."""
+    if address.is_unspecified or address.is_multicast or str(address) == "255.255.255.255":
+        return "is no host's address"
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.is_link_local:
+            return "is link-local: no URL can name it, take a global or unique local one"
+        if address.scope_id:
+            return "names an interface: the address alone is enough"
+        if address.packed[:10] == bytes(10) and not address.is_loopback:  # ::ffff:10.78.0.1, ::10.78.0.1
+            return "is no IPv6 address of a host: write IPv4 addresses as such"
+    return ""
 
 
 def _bad_groups(value: str) -> Iterator[str]:
@@ -492,7 +515,7 @@ _SECONDS = _Rule("a number of seconds above 0", lambda value: () if math.isfinit
 _PATH = _Rule("an absolute path", _absolute)
 _PATH_OR_EMPTY = _Rule("an absolute path", _unless_empty(_absolute))
 _RULES: dict[str, _Rule] = {
-    "server.address": _Rule("an IPv4 address, or a list of different ones", _bad_addresses),
+    "server.address": _Rule("an IPv4 address, or a list of different ones, IPv6 among them if wanted", _bad_addresses),
     "server.state_dir": _PATH,
     "server.socket": _Rule(f"an absolute path of at most {SOCKET_PATH_BYTES} bytes", _bad_socket),
     "server.rates": _Rule('a table from interfaces to rates like "900Mbit" or "2.5Gbit"', _bad_rates),

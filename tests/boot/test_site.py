@@ -41,11 +41,13 @@ def test_configured() -> None:
     assert (made.no_work, made.mtftp_machines) == ("local", {"aa:bb:cc:00:11:22"})
     assert made.http_base("10.0.0.1") == "http://10.0.0.1:8080"
     assert made.tftp_base("10.0.0.1") == "tftp://10.0.0.1:6969"
+    assert (made.http_base("fd00::1"), made.tftp_base("fd00::1")) == ("http://[fd00::1]:8080", "tftp://[fd00::1]:6969")
 
 
 def test_usual_ports_are_left_out() -> None:
     assert site().http_base("10.0.0.1") == "http://10.0.0.1"
     assert site().tftp_base("10.0.0.1") == "tftp://10.0.0.1"
+    assert (site().http_base("fd00::1"), site().tftp_base("fd00::1")) == ("http://[fd00::1]", "tftp://[fd00::1]")
 
 
 def test_urls() -> None:

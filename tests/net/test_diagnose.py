@@ -1,12 +1,13 @@
 """The checks of this host, each with what it judges given to it; the sentences as an operator reads them."""
 
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -37,9 +38,11 @@ def make(tmp_path: Path) -> Make:
     for name in ("vmlinuz", "initramfs.cpio.zst"):
         (environment / name).write_bytes(b"")
 
-    def made(address: str = "10.78.0.1", root: str = "", server: str = "", dhcp: str = "", tftp: str = "") -> Config:
+    def made(
+        address: str | list[str] = "10.78.0.1", root: str = "", server: str = "", dhcp: str = "", tftp: str = ""
+    ) -> Config:
         return parse(
-            f'[server]\naddress = "{address}"\nstate_dir = "{tmp_path}/state"\n{server}\n'
+            f'[server]\naddress = {json.dumps(address)}\nstate_dir = "{tmp_path}/state"\n{server}\n'
             f'[tftp]\nroot = "{root or tmp_path / "tftp"}"\n{tftp}\n'
             f'[dhcp]\nboot_program_dir = "{programs}"\n{dhcp}\n'
         )
@@ -426,6 +429,25 @@ def test_network_larger_than_the_neighbour_table(make: Make, tmp_path: Path) -> 
     assert (level, kind) == ("info", "neighbour-table")
     assert "neighbour table has room for 1024 machines" in text
     assert text.endswith("Run: sysctl net.ipv4.neigh.default.gc_thresh3=65536")
+
+
+def test_an_ipv6_address_beside(make: Make, tmp_path: Path) -> None:
+    """Its network has room for any number of machines, and its interface is spoken of once."""
+    (tmp_path / "class/net/eth0").mkdir(parents=True)
+    (tmp_path / "class/net/eth0/mtu").write_text("1400\n")
+    (tmp_path / "sys/net/ipv4/neigh/default").mkdir(parents=True)
+    (tmp_path / "sys/net/ipv4/neigh/default/gc_thresh3").write_text("1024\n")
+    config = make(["10.78.0.1", "fd00::1"])
+    local = [*LOCAL, InterfaceAddress(2, "eth0", "fd00::1", IPv6Network("fd00::/64"))]
+    assert said(d.addresses(config, local)) == []
+    ((_, kind, _),) = said(d.links(config, local, str(tmp_path), str(tmp_path)))
+    assert kind == "mtu"
+    ((_, kind, text),) = said(d.addresses(config, LOCAL))
+    assert (kind, text.split(" its addresses")[0]) == (
+        "address",
+        "server.address fd00::1 is not an address of this host;",
+    )
+    assert [kind for _, kind, _ in said(d.addresses(make(["127.0.0.1", "::1"]), []))] == ["address", "address"]
 
 
 # -- all of it ------------------------------------------------------------------------------------------------------

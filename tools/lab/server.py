@@ -12,7 +12,7 @@ from pxed.cli.client import Client
 
 _CONFIG = """\
 [server]
-address = "{address}"
+address = {address}
 state_dir = "{directory}/state"
 socket = "{directory}/pxed.sock"
 [tftp]
@@ -27,14 +27,17 @@ level = "debug"
 class Server:
     """A pxed server in `host`. `extra` is TOML added to the minimal configuration."""
 
-    def __init__(self, host: Namespace, directory: Path, address: str, environment: Path, extra: str = "") -> None:
+    def __init__(
+        self, host: Namespace, directory: Path, address: str | list[str], environment: Path, extra: str = ""
+    ) -> None:
         self.host = host
         self.directory = directory
         self.config = directory / "pxed.toml"
         self.log = directory / "pxed.log"
         self.socket = directory / "pxed.sock"
         (directory / "tftp").mkdir(parents=True, exist_ok=True)
-        self.config.write_text(_CONFIG.format(address=address, directory=directory, environment=environment) + extra)
+        addresses = json.dumps(address)  # which is TOML, too
+        self.config.write_text(_CONFIG.format(address=addresses, directory=directory, environment=environment) + extra)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

@@ -44,11 +44,13 @@ class Site(Struct, frozen=True):
 
     def http_base(self, address: str) -> str:
         """'http://10.78.0.1', with the port when it is not 80. No slash at the end."""
-        return f"http://{address}" if self.http_port == 80 else f"http://{address}:{self.http_port}"
+        host = _host(address)
+        return f"http://{host}" if self.http_port == 80 else f"http://{host}:{self.http_port}"
 
     def tftp_base(self, address: str) -> str:
         """'tftp://10.78.0.1', with the port when it is not 69. No slash at the end."""
-        return f"tftp://{address}" if self.tftp_port == 69 else f"tftp://{address}:{self.tftp_port}"
+        host = _host(address)
+        return f"tftp://{host}" if self.tftp_port == 69 else f"tftp://{host}:{self.tftp_port}"
 
     def http_url(self, address: str, name: str) -> str:
         """The URL of a served name."""
@@ -61,3 +63,8 @@ class Site(Struct, frozen=True):
         """
         named = ((arch, self.boot_programs[arch]) for arch in archs if arch in self.boot_programs)
         return next(((arch, name) for arch, name in named if name not in missing), None)
+
+
+def _host(address: str) -> str:
+    """An address as it stands in a URL: of IPv6 in brackets (RFC 3986 3.2.2)."""
+    return f"[{address}]" if ":" in address else address

@@ -65,14 +65,14 @@ def _server_pid(config: Config) -> int | None:
 
 
 def _heard(config: Config, server_pid: int | None) -> Iterator[Finding]:
-    served = [e for e in list_addresses() if e.address in config.server.addresses and not e.network.is_loopback]
+    served = [e for e in list_addresses() if e.address in config.server.ipv4 and not e.network.is_loopback]
     try:
         heard = listen(served, server_pid)
     except OperatorError as error:
         yield Finding("warning", "probe", f"Nobody was asked who else answers PXE clients. {error}")
         return
     for interface, offers in heard.items():
-        yield from judge(interface, offers, ours=config.server.addresses if server_pid is not None else ())
+        yield from judge(interface, offers, ours=config.server.ipv4 if server_pid is not None else ())
 
 
 def _summary(errors: int, warnings: int) -> str:

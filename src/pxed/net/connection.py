@@ -142,7 +142,7 @@ class Connection:
         self._queue = queue
         self._queue_set = QUEUE
         self._limits = limits
-        self._reader = RequestReader(peer, sock.getsockname(), limits.head, limits.body, self._continue)
+        self._reader = RequestReader(peer, sock.getsockname()[:2], limits.head, limits.body, self._continue)
         self._state = _State.IDLE
         self._outgoing: _Outgoing | None = None
         self._task: asyncio.Task[None] | None = None

@@ -10,7 +10,7 @@ import pwd
 import socket
 import subprocess
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import Literal
 
@@ -79,7 +79,7 @@ def addresses(config: Config, local: Iterable[InterfaceAddress]) -> Iterator[Fin
                 "address",
                 f"server.address {address} is not an address of this host; its addresses are: {said}.",
             )
-        elif IPv4Address(address).is_loopback:
+        elif ip_address(address).is_loopback:
             yield Finding("warning", "address", f"server.address {address} is the loopback's: no machine can reach it.")
 
 
@@ -103,7 +103,7 @@ def ports(config: Config, here: Iterable[str], server_pid: int | None) -> Iterat
         wanted.append(
             ("udp", address, config.tftp.port, "Stop it, or set port in [tftp] (for tests: firmware asks 69).")
         )
-        if config.mtftp.enabled:
+        if config.mtftp.enabled and ":" not in address:
             wanted.append(("udp", address, config.mtftp.port, "Stop it, or set port in [mtftp]."))
         wanted.append(("tcp", address, config.http.port, "Stop it, or set port in [http]."))
     if config.metrics.place is not None:
@@ -114,7 +114,7 @@ def ports(config: Config, here: Iterable[str], server_pid: int | None) -> Iterat
 
 def _port(protocol: Protocol, address: str, port: int, hint: str, server_pid: int | None) -> Iterator[Finding]:
     kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
-    with socket.socket(socket.AF_INET, kind) as sock:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind) as sock:
         if protocol == "tcp":  # as the server does: connections of an earlier run do not block it
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -258,7 +258,7 @@ def _refused(user: pwd.struct_passwd, test: str, paths: list[Path]) -> list[str]
 
 def multicast_route(config: Config, local: Iterable[InterfaceAddress], table: str) -> Iterator[Finding]:
     """Does multicast leave by an interface that pxed serves? `table` is the text of /proc/net/route."""
-    served = {entry.name for entry in local if entry.address in config.server.addresses}
+    served = {entry.name for entry in local if entry.address in config.server.ipv4}
     if not served:
         return  # said by `addresses`
     way = route(table, MULTICAST_SAMPLE)
@@ -301,17 +301,21 @@ def links(
 ) -> Iterator[Finding]:
     """Do the served interfaces take full-size blocks, and does the neighbour table hold all machines behind them?"""
     room = _number(f"{proc}/sys/net/ipv4/neigh/default/gc_thresh3")
+    told: set[str] = set()  # interfaces; one may have several addresses
     for entry in local:
         if entry.address not in config.server.addresses or entry.network.is_loopback:
             continue
         mtu = _number(f"{sys}/class/net/{entry.name}/mtu")
-        if mtu is not None and mtu < ETHERNET_MTU:
+        if mtu is not None and mtu < ETHERNET_MTU and entry.name not in told:
+            told.add(entry.name)
             yield Finding(
                 "warning",
                 "mtu",
                 f"The MTU of {entry.name} is {mtu}: TFTP blocks as machines ask for them travel in fragments or not at "
                 f"all. Set it to {ETHERNET_MTU} where the network carries that.",
             )
+        if entry.network.version == 6:  # of any size, and never full of machines
+            continue
         machines = entry.network.num_addresses - 2
         if room is not None and machines > room:
             yield Finding(

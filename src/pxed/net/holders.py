@@ -39,6 +39,8 @@ def bind_error(protocol: Protocol, address: str, port: int, error: OSError, hint
         text = f"{where} may not be opened: pxed needs to be root or to have CAP_NET_BIND_SERVICE."
     elif error.errno == errno.EADDRNOTAVAIL:
         text = f"{where} cannot be opened: {address} is not an address of this machine."
+        if ":" in address:  # RFC 4862 5.4: nothing can be bound to it until the probes are over
+            text = f"{text[:-1]}, or it is still being checked for duplicates: then try again in a moment."
     else:
         text = f"{where} cannot be opened: {error.strerror or error}."
     return OperatorError(f"{text} {hint}".rstrip())

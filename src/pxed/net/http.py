@@ -105,7 +105,8 @@ class BootHttp:
         """Bind and listen. Raises OperatorError: taken (it says by whom), no permission, not our address."""
         try:
             for address in self._addresses:
-                sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+                family = socket.AF_INET6 if ":" in address else socket.AF_INET
+                sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
                 self._listeners.append(_Listener(sock, address))
                 # Without it a restart would wait for the TIME_WAIT of the last connections.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -181,7 +182,7 @@ class BootHttp:
                 self._pause_accepting()
                 self._loop.call_later(_ACCEPT_PAUSE, self._resume_accepting)
                 return
-            self._take_in(sock, peer)
+            self._take_in(sock, peer[:2])  # of IPv6 without flow and scope
 
     def _take_in(self, sock: socket.socket, peer: tuple[str, int]) -> None:
         """A new connection: it gets a place, or a no."""

@@ -10,7 +10,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
 from msgspec import Struct
@@ -35,20 +35,22 @@ _REREAD = 1.0
 
 
 class InterfaceAddress(Struct, frozen=True):
-    """One IPv4 address of one interface."""
+    """One address of one interface."""
 
     index: int  # kernel's interface index
     name: str
     address: str
-    network: IPv4Network
+    network: IPv4Network | IPv6Network
 
 
 def list_addresses() -> list[InterfaceAddress]:
-    """Every IPv4 address of this machine (of this network namespace), in the kernel's order."""
+    """Every address of this machine (of this network namespace) in the kernel's order, but no link-local IPv6 ones:
+    each interface has one, and none can be configured.
+    """
     found: list[InterfaceAddress] = []
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as netlink:
         netlink.bind((0, 0))
-        body = _IFADDRMSG.pack(socket.AF_INET, 0, 0, 0, 0)
+        body = _IFADDRMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
         header = _NLMSG_HEADER.pack(_NLMSG_HEADER.size + len(body), _RTM_GETADDR, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0)
         netlink.send(header + body)
         while True:
@@ -83,9 +85,9 @@ def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _parse_address(payload: bytes) -> InterfaceAddress | None:
-    """One RTM_NEWADDR message; None when the interface went away meanwhile."""
+    """One RTM_NEWADDR message; None when it is of no use, or the interface went away meanwhile."""
     family, prefix, _flags, _scope, index = _IFADDRMSG.unpack_from(payload)
-    if family != socket.AF_INET:
+    if family not in (socket.AF_INET, socket.AF_INET6):
         return None
     attributes: dict[int, bytes] = {}
     at = _IFADDRMSG.size
@@ -103,8 +105,10 @@ def _parse_address(payload: bytes) -> InterfaceAddress | None:
         name = socket.if_indextoname(index)
     except OSError:
         return None
-    address = str(IPv4Address(raw))
-    return InterfaceAddress(index, name, address, IPv4Network(f"{address}/{prefix}", strict=False))
+    address = ip_address(raw)
+    if address.version == 6 and address.is_link_local:
+        return None
+    return InterfaceAddress(index, name, str(address), ip_network(f"{address}/{prefix}", strict=False))
 
 
 class Interfaces:
@@ -113,7 +117,7 @@ class Interfaces:
     def __init__(self, addresses: tuple[str, ...]) -> None:
         self._wanted = addresses
         self._read = 0.0  # when the kernel was asked last
-        self._by_index: dict[int, list[InterfaceAddress]] = {}
+        self._by_index: dict[int, list[InterfaceAddress]] = {}  # of IPv4: what DHCP asks for
         self._local: dict[str, InterfaceAddress] = {}
 
     def refresh(self) -> None:
@@ -127,7 +131,7 @@ class Interfaces:
             if address not in self._local:
                 have = ", ".join(f"{entry.address} ({entry.name})" for entry in everything) or "none"
                 raise OperatorError(
-                    f"server.address {address} is not an address of this machine. Its IPv4 addresses: {have}."
+                    f"server.address {address} is not an address of this machine. Its addresses: {have}."
                 )
 
     def _take(self, everything: list[InterfaceAddress]) -> None:
@@ -136,11 +140,11 @@ class Interfaces:
         self._local = {entry.address: entry for entry in everything if entry.address in self._wanted}
         self._by_index = {}
         for address in self._wanted:  # the order of the configuration is the order of preference
-            if entry := self._local.get(address):
+            if ":" not in address and (entry := self._local.get(address)):
                 self._by_index.setdefault(entry.index, []).append(entry)
 
     def _entries(self, index: int) -> list[InterfaceAddress]:
-        """Our addresses on an interface.
+        """Our IPv4 addresses on an interface.
 
         An address moves to another index when a bridge is put over its interface, or a cable of a virtual network is
         made anew: for an unknown interface the kernel is asked again, though not for every stray packet.
@@ -155,7 +159,7 @@ class Interfaces:
         return self._wanted
 
     def interface_names(self) -> list[str]:
-        """The interfaces that hold the configured addresses."""
+        """The interfaces that hold the configured IPv4 addresses."""
         return [entries[0].name for entries in self._by_index.values()]
 
     def name(self, index: int) -> str:
@@ -198,7 +202,7 @@ class Interfaces:
         if not entries:
             return None
         if source and source != UNSPECIFIED and len(entries) > 1:
-            client = IPv4Address(source)
+            client = ip_address(source)
             for entry in entries:
                 if client in entry.network:
                     return entry.address
@@ -206,24 +210,36 @@ class Interfaces:
 
     def toward(self, peer: str) -> str:
         """The address of ours that packets to `peer` leave from: the kernel's choice when it is one of the
-        configured ones, else a configured one of the same interface, else the first.
+        configured ones, else a configured one of the same interface, else the first; of the peer's family.
         """
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+        family = socket.AF_INET6 if ":" in peer else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
             try:
                 probe.connect((peer, _LOOKUP_PORT))
                 chosen = probe.getsockname()[0]
             except OSError:  # no route: the reply will fail too, and that is logged
-                return self._wanted[0]
+                return self._beside(None, family)
         if chosen in self._local:
             return str(chosen)
-        for entry in list_addresses():
-            if entry.address == chosen and entry.index in self._by_index:
-                return self._by_index[entry.index][0].address
-        return self._wanted[0]
+        return self._beside(next((entry.index for entry in list_addresses() if entry.address == chosen), None), family)
+
+    def ipv4_for(self, address: str) -> str:
+        """What a client that reached a configured address reaches by IPv4: the same, or one of that interface, or the
+        first."""
+        if ":" not in address:
+            return address
+        entry = self._local.get(address)
+        return self._beside(entry.index if entry else None, socket.AF_INET)
+
+    def _beside(self, index: int | None, family: socket.AddressFamily) -> str:
+        """The first configured address of a family on an interface, else of that family, else at all."""
+        ours = [address for address in self._wanted if (":" in address) == (family == socket.AF_INET6)]
+        there = (address for address in ours if (e := self._local.get(address)) is not None and e.index == index)
+        return next(there, (ours or self._wanted)[0])
 
 
 class Neighbours:
-    """MACs of on-link addresses, from the kernel's neighbour table.
+    """MACs of on-link IPv4 addresses, from the kernel's neighbour table.
 
     The table is read as a whole, at most once in `KEPT` seconds: each end of a download asks, and in a storm of a
     thousand machines the table has a thousand lines. For an address that it did not have it is read again sooner.
@@ -239,7 +255,9 @@ class Neighbours:
         self._read_at = -math.inf
 
     def mac(self, address: str) -> str:
-        """The MAC of an address, '' when the kernel has none."""
+        """The MAC of an address, '' when the kernel has none. The table that is read has no IPv6 addresses."""
+        if ":" in address:
+            return ""
         now = self._clock()
         if now - self._read_at >= (self.KEPT if address in self._macs else self.MISSED):
             self._macs = dict(self._read())

@@ -80,15 +80,18 @@ class Names:
         clock: Callable[[], float] = time.time,
         has_image: Callable[[str], bool] = lambda _id: True,
         metrics: Metrics | None = None,
+        ipv4_for: Callable[[str], str] = lambda address: address,
     ) -> None:
         """`toward`: the address of ours that an address reaches (`Interfaces.toward`). `has_image`: whether there is an
-        image of this id (`Library.has`), asked in a thread, since the library may be at work."""
+        image of this id (`Library.has`), asked in a thread, since the library may be at work. `ipv4_for`: the IPv4
+        address that belongs to an address of ours (`Interfaces.ipv4_for`)."""
         self.configure(config)
         self._transactions = transactions
         self._peers = peers
         self._toward = toward
         self._clock = clock
         self._has_image = has_image
+        self._ipv4_for = ipv4_for
         self._metrics = metrics or Metrics()
         self._log = structlog.get_logger("pxed.names")
 
@@ -229,7 +232,7 @@ class Names:
     def _work_script(self, job: Job, token: str, identity: Identity, base: str, local: str) -> bytes:
         environment = self._config.environment
         command_line = scripts.kernel_command_line(
-            self._site.http_base(local),
+            self._site.http_base(self._ipv4_for(local)),  # the environment has its address from DHCP
             token,
             identity.mac,
             debug=job.debug,
