@@ -118,11 +118,12 @@ def test_ranges(httpd: Httpd, site: Site) -> None:
         assert body == whole[start:stop]
 
 
-def test_a_range_outside(httpd: Httpd) -> None:
+def test_a_range_outside(httpd: Httpd, site: Site) -> None:
     with httpd.connect() as client:
         client.send("GET /bytes HTTP/1.1\nHost: x\nRange: bytes=10-\n\n")
         status, headers, body = client.response()
         assert (status, headers["content-range"], body) == (416, "bytes */10", b"")
+    assert site.sent == [], "nothing of the body was delivered"
 
 
 @pytest.mark.parametrize(

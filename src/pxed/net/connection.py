@@ -89,7 +89,7 @@ class _Outgoing(Struct):
     response: Response
     start: int  # range of the body
     stop: int
-    is_head: bool
+    bodiless: bool  # a HEAD, or a range outside of the body
     keep_alive: bool
     chunks: deque[memoryview | Segment]
     whole: int  # bytes
@@ -163,7 +163,7 @@ class Connection:
     def download(self) -> Download | None:
         """What is being sent, if anything."""
         out = self._outgoing
-        if out is None or out.is_head or not out.path:
+        if out is None or out.bodiless or not out.path:
             return None
         size = out.stop - out.start
         return Download(self._peer, out.path, size - (out.left - out.head_left), size, out.begun)
@@ -342,7 +342,7 @@ class Connection:
             response,
             start,
             stop,
-            is_head,
+            is_head or status == 416,
             keep_alive,
             chunks,
             left,
@@ -472,7 +472,7 @@ class Connection:
         out, self._outgoing = self._outgoing, None
         assert out is not None
         out.response.body.close()
-        if out.response.sent is None or out.is_head:
+        if out.response.sent is None or out.bodiless:
             return
         try:
             out.response.sent(out.start, out.stop - (out.left - out.head_left), complete)

@@ -117,7 +117,7 @@ class Response(Struct, frozen=True):
     `ranges`: a Range header of the request is honoured (206, 416); only for 200.
     `size_known`: False leaves Content-Length out of the answer to a HEAD (RFC 9110 8.6 allows that).
     `sent(start, stop, complete)` is called when the response has ended, with what of the body went to the kernel and
-    whether that is all of what it was about; never for a HEAD.
+    whether that is all of what it was about; never for a HEAD or a range outside of the body.
     `unreadable(error)` is the answer instead, when the body's segments cannot be had.
     """
 
