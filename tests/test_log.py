@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -18,16 +17,6 @@ from pxed import log
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
 
 
 def test_json_lines_when_nobody_looks() -> None:

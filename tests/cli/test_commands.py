@@ -137,8 +137,8 @@ def test_mistake_in_the_config(tmp_path: Path) -> None:
         result = CliRunner().invoke(main, ["--config", str(config), *command])
         assert result.exit_code == 1
         assert result.stderr == (
-            f"pxed: {config}:2: key `server.adress`: expected one of `address`, `state_dir`, `socket`, `user`; "
-            "did you mean `server.address`?\n"
+            f"pxed: {config}:2: key `server.adress`: expected one of `address`, `state_dir`, `socket`, `user`, "
+            "`rates`; did you mean `server.address`?\n"
         )
 
 

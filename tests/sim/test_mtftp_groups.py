@@ -308,6 +308,19 @@ def test_a_dead_rack_costs_the_living_little() -> None:
     assert max(client.finished_at for client in clients[20:]) < 10
 
 
+def test_who_comes_after_a_rack_died_does_not_wait_behind_it() -> None:
+    """Nobody of the rack ever answers; whoever comes later is asked at once, and a second one right after the first."""
+    net = Group({"f": FILE})
+    for client in crowd(net, 20):
+        net.fail(client)
+    net.run(12.0)
+    later = crowd(net, 2)
+    began = net.now
+    net.run()
+    assert whole(later)
+    assert max(client.finished_at for client in later) < began + 2
+
+
 def test_waiting_slaves_are_told_that_the_group_lives() -> None:
     """iPXE gives up after 16 s of silence."""
     net = Group({"f": FILE})

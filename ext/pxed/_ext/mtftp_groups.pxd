@@ -122,6 +122,7 @@ cdef class GroupSender(Sender):
     cdef Group *_new_group(self, pxed_blob *blob, uint16_t blksize, const pxed_path *to, bint private, uint64_t now
                            ) noexcept nogil
     cdef void _close_group(self, Group *g, uint64_t now) noexcept nogil
+    cdef void _hand_over(self, Group *g, uint64_t now) noexcept nogil
     cdef void _elect(self, Group *g, Member *m, uint64_t now) noexcept nogil
     cdef void _review(self, Group *g, uint64_t now) noexcept nogil
     cdef void _serve_alone(self, Member *m, uint64_t now) noexcept nogil

@@ -8,12 +8,12 @@ Rules (RFC 2090, and what clients make of it):
   and jump from gap to gap. One block is in flight; only time sends it again.
 - A jump back is believed when the block in flight is older than two round trips: clients' first gaps never move back
   but for a machine that started over, and duplicates in the network would multiply the traffic.
-- The oldest member is the master. When it has the file the next one is told, and asks for what it misses. Slaves need
-  not say anything (iPXE and atftp do not, EDK2 acknowledges each OACK); one that acknowledges the last block is done.
-  So nobody would miss a slave's lost OACK, and it costs a whole pass: each slave is told twice.
-- A master that is silent, or slower than others (they overrun it, and it gets its gaps filled later), hands over to
-  the next and moves to the end of the ring. Who does not answer when it is to be master gets further turns later,
-  each with more patience, so that a dead rack costs the living little.
+- The oldest member is the master. When it has the file the next one is told, and asks for what it misses. Slaves may
+  be silent (iPXE, atftp; EDK2 acknowledges each OACK); one that acknowledges the last block is done. So nobody would
+  miss a slave's lost OACK, and it costs a whole pass: each slave is told twice.
+- A master that is silent, or slower than others (they overrun it, and it gets its gaps filled later), hands over and
+  moves to the end of the ring. Who does not answer when it is to be master gets further turns, each with more
+  patience, after those that have not failed, newcomers too: a dead rack costs the living little.
 - A client that asks again for what it was sent by multicast for DEAF_AFTER takes no multicast (iPXE; a switch that
   drops the group): it gets a private group, whose DATA goes to itself by unicast, and the others go on. The next time
   it is served so at once, without the multicast option in its OACK.
@@ -78,9 +78,7 @@ cdef uint64_t QUARANTINE = 120_000 * MS
 
 
 def carries(request, Blob blob) -> bool:
-    """Whether a request (tftp_events.Request) for `blob` can be served by multicast: it asks for that, over IPv4, and
-    the file is in memory and has few enough blocks.
-    """
+    """Whether a tftp_events.Request for `blob` asks for multicast, over IPv4, and the blob has few enough blocks."""
     blksize = min(request.options.get("blksize", 512), LARGEST_BLOCK)
     return ("multicast" in request.options and ":" not in request.peer[0] and blob.c.fd < 0
             and blob.c.size // blksize + 1 <= LARGEST_NUMBER)
@@ -184,11 +182,7 @@ cdef class GroupSender(Sender):
         cdef Member *m
         cdef int i
         while self.groups is not NULL:
-            g = self.groups
-            self.groups = g.after
-            self.wheel.cancel(&g.timer)
-            g.after = self.ended
-            self.ended = g
+            self._close_group(self.groups, 0)
         while self.ended is not NULL:
             g = self.ended
             self.ended = g.after
@@ -246,7 +240,7 @@ cdef class GroupSender(Sender):
         link[0] = m
         self.members += 1
         ring_append(&g.members, &m.age, m)
-        if g.master is NULL:
+        if g.master is NULL or (g.electing and g.master.failures != 0):
             self._elect(g, m, now)
         else:
             self._tell(m)
@@ -292,10 +286,7 @@ cdef class GroupSender(Sender):
         ring_remove(&m.fresh)
         if g.master == m:
             g.master = NULL
-            if ring_first(&g.members) is NULL:
-                self._close_group(g, now)
-            else:
-                self._elect(g, <Member *>ring_first(&g.members), now)
+            self._hand_over(g, now)
         free(m)
 
     cdef void _give_up(self, Member *m, uint64_t now) noexcept nogil:
@@ -371,6 +362,19 @@ cdef class GroupSender(Sender):
         g.after = self.ended
         self.ended = g
 
+    cdef void _hand_over(self, Group *g, uint64_t now) noexcept nogil:
+        # To the oldest that has not failed to answer, or has the fewest times: the living do not wait behind the dead.
+        cdef Member *heir = <Member *>ring_first(&g.members)
+        cdef Link *link = g.members.next
+        if heir is NULL:
+            self._close_group(g, now)
+            return
+        while link != &g.members and heir.failures != 0:
+            if (<Member *>link.owner).failures < heir.failures:
+                heir = <Member *>link.owner
+            link = link.next
+        self._elect(g, heir, now)
+
     cdef void _elect(self, Group *g, Member *m, uint64_t now) noexcept nogil:
         # `m` is told that it is the master, the former one that it is not.
         cdef Link *link
@@ -440,10 +444,7 @@ cdef class GroupSender(Sender):
         g.rto.rttvar = old.rto.rttvar
         g.term_at = now
         old.master = NULL
-        if ring_first(&old.members) is NULL:
-            self._close_group(old, now)
-        else:
-            self._elect(old, <Member *>ring_first(&old.members), now)
+        self._hand_over(old, now)
         self._request(g, m.asked + 1, now)
 
     # -- what comes in -----------------------------------------------------------------------------------------------
@@ -509,7 +510,7 @@ cdef class GroupSender(Sender):
                 return
             ring_remove(&m.age)
             ring_append(&g.members, &m.age, m)
-            self._elect(g, <Member *>ring_first(&g.members), now)
+            self._hand_over(g, now)
         elif silence >= SILENCE:
             self._give_up(m, now)
         elif g.block == g.blocks and m.asked != 0 and g.tries >= LAST_SENDS and silence >= LINGER:
