@@ -7,7 +7,7 @@ from pxed._ext.sender import Sender
 from pxed._ext.tftp_events import Request
 
 def carries(request: Request, blob: Blob) -> bool:
-    """Whether a request for `blob` asks for multicast, over IPv4, and the blob is in memory and has few enough blocks."""
+    """Whether a request for `blob` asks for multicast, over IPv4, and it is in memory and of few enough blocks."""
 
 @final
 class GroupSender(Sender):
