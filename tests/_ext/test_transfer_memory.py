@@ -1,6 +1,5 @@
 """What a transfer costs in memory beside the file that all share, measured in a fresh process."""
 
-import os
 import subprocess
 import sys
 import textwrap
@@ -8,8 +7,8 @@ import textwrap
 import pytest
 
 TRANSFERS = 10_000
-# Of resident memory each, what the control plane remembers of the request included. The sanitizers' run adds its own.
-ALLOWED = 4096 if "ASAN_OPTIONS" in os.environ else 1024
+# Bytes of resident memory each, what the control plane remembers of the request included.
+ALLOWED = 1024
 
 SCRIPT = """
     import gc, os, sys
