@@ -80,8 +80,8 @@ class Loop:
         return Task()
 
     def turn(self) -> None:
-        """Until there is nothing to do."""
-        for _ in range(10_000):
+        """Until there is nothing to do; a hundred answers that leave byte by byte take a hundred thousand steps."""
+        for _ in range(500_000):
             if self.ready:
                 self.ready.popleft()()
             elif self.writers:
