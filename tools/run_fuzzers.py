@@ -124,8 +124,8 @@ def fuzz(name: str, seconds: int) -> bool:
     words.write_text("".join('"' + "".join(f"\\x{byte:02x}" for byte in word) + '"\n' for word in target.words))
     arguments = (
         f"-max_total_time={seconds}", f"-artifact_prefix={found}/{name}-", f"-dict={words}", f"-timeout={HANG}",
-        f"-rss_limit_mb={MEMORY_MB}", "-print_final_stats=0", "-verbosity=1", f"-seed={SEED if seconds <= SECONDS else 0}",
-        corpus, seeds,
+        f"-rss_limit_mb={MEMORY_MB}", "-print_final_stats=0", "-verbosity=1",
+        f"-seed={SEED if seconds <= SECONDS else 0}", corpus, seeds,
     )  # fmt: skip
     began, before = time.monotonic(), set(found.iterdir())
     running = process(name, *arguments)
