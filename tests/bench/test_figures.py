@@ -7,7 +7,7 @@ import pytest
 
 from pxed.bench import http
 from pxed.bench.advice import advise, advise_http
-from pxed.bench.figures import median, percentile, ratio
+from pxed.bench.figures import added, median, percentile, ratio
 from pxed.bench.measure import Target
 from pxed.bench.tftp import Comparison, Run, summarise
 from pxed.cli.bench.shared import size_option
@@ -130,3 +130,12 @@ def test_nothing_to_advise_for_http() -> None:
     server = http.summarise(Target("pxed", "1", "10.0.0.1", "f", 80), [http_run()])
     assert advise_http(http.Comparison(100, 10**7, 1, 0, True, [server]), cores=2) == []
     assert (server.cpu_per_gb, server.cpu_per_request, server.request_rate) == (5.0, 0.05, 10.0)
+
+
+def test_reasons_are_added_up() -> None:
+    assert added([]) == {}
+    assert added([{"silent": 1}, {}, {"silent": 2, "refused": 1}]) == {"silent": 3, "refused": 1}
+
+
+def test_no_ratio_of_what_was_not_measured() -> None:
+    assert (ratio(None, 2.0), ratio(1.0, None), ratio(1.0, 0.0), ratio(0.0, 2.0)) == (None, None, None, 0.0)

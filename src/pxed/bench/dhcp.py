@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 from msgspec import Struct, field, structs
 
 from pxed._ext.dhcp_load import Load
-from pxed.bench.figures import median, percentile, ratio
+from pxed.bench.figures import added, median, percentile, ratio
 from pxed.bench.measure import Costs, Meter, Seat, Target, alternate
 from pxed.bench.pxe_clients import KINDS, Step, check_answer, steps, with_answers
 from pxed.errors import OperatorError
@@ -223,8 +223,7 @@ def compare(
         other.rate_ratio = ratio(first.rate, other.rate)
         other.single_p50_ratio = ratio(first.single_p50, other.single_p50)
         other.single_p99_ratio = ratio(first.single_p99, other.single_p99)
-        if first.cpu_per_1000 is not None and other.cpu_per_1000 is not None:
-            other.cpu_ratio = ratio(first.cpu_per_1000, other.cpu_per_1000)
+        other.cpu_ratio = ratio(first.cpu_per_1000, other.cpu_per_1000)
     return summaries
 
 
@@ -232,10 +231,6 @@ def summarise(target: Target, runs: list[Run]) -> Summary:
     """The medians of a server's runs."""
     storms, singles = [run.storm for run in runs], [run.single for run in runs]
     cpu = [one.server_cpu / one.answered * 1000 for one in storms if one.server_cpu is not None and one.answered]
-    lost: dict[str, int] = {}
-    for one in (*storms, *singles):
-        for why, count in one.lost.items():
-            lost[why] = lost.get(why, 0) + count
     return Summary(
         server=target.name,
         version=target.version,
@@ -248,6 +243,6 @@ def summarise(target: Target, runs: list[Run]) -> Summary:
         single_slowest=median([one.slowest for one in singles]),
         cpu_per_1000=median(cpu) if cpu else None,
         generator_cpu_per_1000=median([one.generator_cpu / one.answered * 1000 for one in storms if one.answered]),
-        lost=lost,
+        lost=added(one.lost for one in (*storms, *singles)),
         runs=runs,
     )

@@ -1,9 +1,10 @@
 """Medians, percentiles and ratios."""
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["median", "percentile", "ratio"]
+__all__ = ["added", "median", "percentile", "ratio"]
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -25,6 +26,14 @@ def median(values: Sequence[float]) -> float:
     return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
-def ratio(ours: float, theirs: float) -> float | None:
-    """`ours` in units of `theirs`; None where there is nothing to compare with."""
-    return ours / theirs if theirs else None
+def ratio(ours: float | None, theirs: float | None) -> float | None:
+    """`ours` in units of `theirs`; None where there is nothing to compare, or nothing to compare with."""
+    return ours / theirs if ours is not None and theirs else None
+
+
+def added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """How often each reason was counted in all."""
+    total: Counter[str] = Counter()
+    for one in counts:
+        total.update(one)
+    return dict(total)

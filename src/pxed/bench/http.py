@@ -10,7 +10,7 @@ from contextlib import closing
 from msgspec import Struct, field, structs
 
 from pxed._ext.http_load import Load
-from pxed.bench.figures import median, percentile, ratio
+from pxed.bench.figures import added, median, percentile, ratio
 from pxed.bench.measure import Costs, Meter, Seat, Target, alternate
 from pxed.errors import OperatorError
 
@@ -160,8 +160,7 @@ def compare(
     first = summaries[0]
     for other in summaries[1:]:
         other.rate_ratio = ratio(first.request_rate, other.request_rate)
-        if first.cpu_per_request is not None and other.cpu_per_request is not None:
-            other.cpu_ratio = ratio(first.cpu_per_request, other.cpu_per_request)
+        other.cpu_ratio = ratio(first.cpu_per_request, other.cpu_per_request)
     return summaries
 
 
@@ -170,9 +169,6 @@ def summarise(target: Target, runs: list[Run]) -> Summary:
     metered = [(run.server_cpu, run) for run in runs if run.server_cpu is not None]
     per_gb = [cpu / run.bytes * 1e9 for cpu, run in metered if run.bytes]
     per_request = [cpu / run.requests for cpu, run in metered if run.requests]
-    lost: Counter[str] = Counter()
-    for run in runs:
-        lost.update(run.lost)
     return Summary(
         server=target.name,
         version=target.version,
@@ -185,6 +181,6 @@ def summarise(target: Target, runs: list[Run]) -> Summary:
         cpu_per_request=median(per_request) if per_request else None,
         generator_cpu_per_gb=median([run.generator_cpu / run.bytes * 1e9 for run in runs if run.bytes]),
         connections=median([run.connections for run in runs]),
-        lost=dict(lost),
+        lost=added(run.lost for run in runs),
         runs=runs,
     )

@@ -8,7 +8,7 @@ from contextlib import closing
 from msgspec import Struct, field, structs
 
 from pxed._ext.tftp_load import Load
-from pxed.bench.figures import median, percentile, ratio
+from pxed.bench.figures import added, median, percentile, ratio
 from pxed.bench.measure import Costs, Meter, Seat, Target, alternate
 from pxed.errors import OperatorError
 
@@ -150,17 +150,13 @@ def compare(
     first = summaries[0]
     for other in summaries[1:]:
         other.rate_ratio = ratio(first.rate, other.rate)
-        if first.cpu_per_gb is not None and other.cpu_per_gb is not None:
-            other.cpu_ratio = ratio(first.cpu_per_gb, other.cpu_per_gb)
+        other.cpu_ratio = ratio(first.cpu_per_gb, other.cpu_per_gb)
     return summaries
 
 
 def summarise(target: Target, runs: list[Run]) -> Summary:
     """The medians of a server's runs."""
     cpu = [run.server_cpu / run.bytes * 1e9 for run in runs if run.server_cpu is not None and run.bytes]
-    lost: Counter[str] = Counter()
-    for run in runs:
-        lost.update(run.lost)
     return Summary(
         server=target.name,
         version=target.version,
@@ -173,7 +169,7 @@ def summarise(target: Target, runs: list[Run]) -> Summary:
         repeats=median([run.repeats for run in runs]),
         duplicates=median([run.duplicates for run in runs]),
         gaps=median([run.gaps for run in runs]),
-        lost=dict(lost),
+        lost=added(run.lost for run in runs),
         blksize=min(run.blksize for run in runs),
         windowsize=min(run.windowsize for run in runs),
         runs=runs,
