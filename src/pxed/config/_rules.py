@@ -1,0 +1,184 @@
+"""What a key's type cannot say about its value."""
+
+import ipaddress
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+from ._text import shown
+
+# Group addresses that the sender keeps a record of.
+LARGEST_GROUPS = 1024
+# The address of a unix socket holds 107 bytes of path (unix(7)); the server needs a few for a name beside it.
+SOCKET_PATH_BYTES = 100
+# Of a range for transfers: one for each of the most threads that there may be.
+FEWEST_PORTS = 64
+
+
+class Rule(NamedTuple):
+    """What a key's value must be, and a function that yields what it is instead, once for each mistake."""
+
+    expected: str
+    broken: Callable[[Any], Iterable[str]]
+
+
+def _bad_addresses(value: str | list[str]) -> Iterator[str]:
+    addresses = [value] if isinstance(value, str) else value
+    if not addresses:
+        yield "an empty list"
+    parsed: list[ipaddress.IPv4Address | ipaddress.IPv6Address] = []
+    for address in addresses:
+        try:
+            parsed.append(ipaddress.ip_address(address))
+        except ValueError:
+            yield shown(address)
+            continue
+        if wrong := _unfit(parsed[-1]):
+            yield f"{shown(address)}, which {wrong}"
+    if parsed and len(parsed) == len(addresses) and all(address.version == 6 for address in parsed):
+        yield "IPv6 alone: DHCP needs an IPv4 address"
+    yield from _twice(map(str, parsed))
+
+
+def _unfit(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    """Why clients cannot reach a server under an address, '' when they can."""
+    if address.is_unspecified or address.is_multicast or str(address) == "255.255.255.255":
+        return "is no host's address"
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.is_link_local:
+            return "is link-local: no URL can name it, take a global or unique local one"
+        if address.scope_id:
+            return "names an interface: the address alone is enough"
+        if address.packed[:10] == bytes(10) and not address.is_loopback:  # ::ffff:10.78.0.1, ::10.78.0.1
+            return "is no IPv6 address of a host: write IPv4 addresses as such"
+    return ""
+
+
+def _bad_groups(value: str) -> Iterator[str]:
+    try:
+        network = ipaddress.IPv4Network(value)
+    except ValueError:
+        yield shown(value)
+        return
+    if not network.is_multicast:
+        yield f"{shown(value)}, which are no groups"
+    elif network.num_addresses > LARGEST_GROUPS:
+        yield f"{shown(value)}, which are {network.num_addresses}"
+    elif int(network[0]) & 0x7FFFFF < 256:  # the bits of an address that are in the Ethernet address
+        yield f"{shown(value)}, which switches take for 224.0.0.0/24 and send everywhere"
+
+
+def _bad_boot_programs(value: dict[str, str]) -> Iterator[str]:
+    for arch, name in value.items():
+        if not re.fullmatch(r"0|[1-9][0-9]{0,4}", arch) or int(arch) > 65535:
+            yield f"the architecture {shown(arch)}"
+        if not name or "\0" in name:
+            yield f"{shown(name)} for architecture {shown(arch)}"
+
+
+def _bad_macs(value: tuple[str, ...]) -> Iterator[str]:
+    for mac in value:
+        if not re.fullmatch(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}", mac):
+            yield shown(mac)
+    yield from _twice([mac.lower().replace("-", ":") for mac in value])
+
+
+def _twice(values: Iterable[str]) -> Iterator[str]:
+    for value, count in Counter(values).items():
+        if count > 1:
+            yield f"{shown(value)} twice"
+
+
+def _bad_consoles(value: tuple[str, ...]) -> Iterator[str]:
+    return (shown(name) for name in value if not re.fullmatch(r"\S+", name) or "\0" in name)
+
+
+def _absolute(value: str) -> Iterator[str]:
+    if not value.startswith("/") or "\0" in value:
+        yield shown(value)
+
+
+def _bad_socket(value: str) -> Iterator[str]:
+    yield from _absolute(value)
+    if len(value.encode()) > SOCKET_PATH_BYTES:
+        yield f"a path of {len(value.encode())} bytes"
+
+
+def _bad_listen(value: str) -> Iterator[str]:
+    address, _, port = value.rpartition(":")
+    try:
+        ipaddress.IPv4Address(address)
+    except ValueError:
+        yield shown(value)
+        return
+    if not re.fullmatch(r"[1-9][0-9]{0,4}", port) or int(port) > 65535:
+        yield shown(value)
+
+
+def _bad_ports(value: str) -> Iterator[str]:
+    if value == "single":
+        return
+    numbers = re.fullmatch(r"([1-9][0-9]{0,4})-([1-9][0-9]{0,4})", value)
+    if numbers is None:
+        yield shown(value)
+        return
+    first, last = int(numbers[1]), int(numbers[2])
+    if first < 1024 or last > 65535:
+        yield f"{shown(value)}, which is not within 1024 to 65535"
+    elif last - first + 1 < FEWEST_PORTS:
+        yield f"{shown(value)}, which has {max(last - first + 1, 0)}"
+
+
+def _unless_empty(rule: Callable[[str], Iterator[str]]) -> Callable[[str], Iterable[str]]:
+    return lambda value: rule(value) if value else ()
+
+
+_RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([kMG])bit(?:/s)?")
+_RATE_EXPECTED = 'a rate like "900Mbit" or "2.5Gbit"'
+# A datagram of full size must leave within a second or so, or firmware gives up.
+_LEAST_RATE = 12_500
+
+
+def bytes_per_second(rate: str) -> int:
+    """A rate of the configuration as a number; 0, no limit, for "" (and for what is no rate: `parse` refuses it)."""
+    found = _RATE.fullmatch(rate)
+    return int(float(found[1]) * {"k": 1e3, "M": 1e6, "G": 1e9}[found[2]] / 8) if found else 0
+
+
+def _bad_rate(value: str) -> Iterator[str]:
+    if bytes_per_second(value) < _LEAST_RATE:
+        yield f"{shown(value)}, which is too slow" if _RATE.fullmatch(value) else shown(value)
+
+
+def _bad_rates(value: dict[str, str]) -> Iterator[str]:
+    for name, rate in value.items():
+        yield from (f"{wrong} for {shown(name)}" for wrong in _bad_rate(rate))
+
+
+_SECONDS = Rule("a number of seconds above 0", lambda value: () if math.isfinite(value) else (str(value),))
+_PATH = Rule("an absolute path", _absolute)
+_PATH_OR_EMPTY = Rule("an absolute path", _unless_empty(_absolute))
+RULES: dict[str, Rule] = {
+    "server.address": Rule("an IPv4 address, or a list of different ones, IPv6 among them if wanted", _bad_addresses),
+    "server.state_dir": _PATH,
+    "server.socket": Rule(f"an absolute path of at most {SOCKET_PATH_BYTES} bytes", _bad_socket),
+    "server.rates": Rule('a table from interfaces to rates like "900Mbit" or "2.5Gbit"', _bad_rates),
+    "tftp.root": _PATH,
+    "tftp.ports": Rule(f'"single", or a range of at least {FEWEST_PORTS} ports like "40000-41000"', _bad_ports),
+    "tftp.rate": Rule(_RATE_EXPECTED, _unless_empty(_bad_rate)),
+    "dhcp.boot_programs": Rule("a table from architecture numbers (0 to 65535) to file names", _bad_boot_programs),
+    "dhcp.boot_program_dir": _PATH,
+    "dhcp.mtftp_machines": Rule('a list of different MACs like "52:54:00:12:34:56"', _bad_macs),
+    "mtftp.groups": Rule(f'at most {LARGEST_GROUPS} multicast addresses like "239.255.78.0/24"', _bad_groups),
+    "jobs.silence": _SECONDS,
+    "jobs.boot_timeout": _SECONDS,
+    "images.dir": _PATH_OR_EMPTY,
+    "environment.dir": _PATH_OR_EMPTY,
+    "metrics.listen": Rule('an IPv4 address and a port, like "127.0.0.1:9469"', _unless_empty(_bad_listen)),
+    "environment.append": Rule(
+        "one line of text", lambda value: [shown(value)] if re.search(r"[\r\n\0]", value) else []
+    ),
+    "environment.console": Rule('a list of consoles like "ttyS0,115200"', _bad_consoles),
+}
