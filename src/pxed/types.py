@@ -204,6 +204,7 @@ class ClaimAnswer(Struct, frozen=True):
     run: str
     debug: bool = False
     report_every: float = 1.0  # seconds
+    transport: str = "auto"  # of the image's data: "auto", "cast" or "http"
 
 
 class Report(Struct, frozen=True):
@@ -237,3 +238,44 @@ class FinishAnswer(Struct, frozen=True):
     """What the agent does next: "reboot", or "shell" when debug is on and the job failed."""
 
     then: str = "reboot"
+
+
+# -- image data by multicast: joining a session, and ranges for what the group does not bring --------------------
+
+
+class CastJoin(Struct, frozen=True):
+    """POST /pxed/cast/join. `receiver` is a random id of one run: joining again with it gives the same number."""
+
+    image: str  # manifest root, hex
+    receiver: str
+
+
+class CastSession(Struct, frozen=True):
+    """Where an image's session is. 409 is answered where there is none and HTTP is to be taken."""
+
+    session: str  # 8 bytes, hex: bound to the image, see `wire.cast`
+    key: str  # 16 bytes, hex
+    image: str
+    group: str  # IPv4 address
+    port: int  # UDP, of the group and of the server
+    server: str  # IPv4 address that reports go to
+    receiver: int  # the receiver's number in reports and orders
+    symbol: int  # bytes of a source symbol
+    period: float  # seconds between reports
+
+
+class ImageFacts(Struct, frozen=True):
+    """GET /pxed/image/NAME-OR-ID: what there is to know before the manifest."""
+
+    id: str
+    name: str
+    size: int  # bytes of the disk
+    sector: int
+    data_size: int  # bytes of the stored frames, all that can travel
+    stored_chunks: int
+
+
+class Ranges(Struct, frozen=True):
+    """POST /pxed/image/ID/data: stretches [start, stop) of the image's data, ascending, answered one after another."""
+
+    ranges: tuple[tuple[int, int], ...]
