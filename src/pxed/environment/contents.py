@@ -20,6 +20,7 @@ __all__ = [
 ]
 
 # From Debian's main archive. `linux-image-amd64` is the kernel that Debian signs for Secure Boot.
+# The libraries are what our own compiled modules link with; those of programs come by themselves.
 PACKAGES = (
     "linux-image-amd64",
     "busybox-static",
@@ -31,6 +32,8 @@ PACKAGES = (
     "efibootmgr",
     "dmidecode",
     "ethtool",
+    "libisal2",
+    "libsodium23",
 )
 
 # From non-free-firmware: what wired network cards load. Left out, with a sentence, where the component is missing.
