@@ -103,6 +103,38 @@ def test_http_in_a_pipe() -> None:
     assert "3 clients, 256.0 KiB each, connections kept" in done.stderr
 
 
+def test_multicast_that_loses_its_master() -> None:
+    """Losses keep them at it for seconds: there is time to kill one in the middle."""
+    slow = ("--clients", "3", "--size", "640K", "--runs", "1", "--loss", "5")
+    done = bench(*slow, "--kill-master", "--no-unicast", "--json", what="mtftp")
+    assert done.returncode == 0, done.stderr
+    whole, killed = json.loads(done.stdout)["scenes"]
+    assert (whole["way"], killed["way"]) == ("multicast", "multicast, master killed")
+    assert whole["lost"] == killed["lost"] == {}
+    assert whole["stall"] is None
+    assert killed["stall"] > 0
+    assert 1 < whole["wire"] == whole["most_wire"] < 3
+    assert whole["p50"] <= whole["slowest"]
+
+
+def test_multicast_beside_unicast_and_a_peer_in_a_pipe() -> None:
+    done = bench("--clients", "2", "--size", "256K", "--runs", "1", "--against", "atftpd", what="mtftp")
+    assert done.returncode == 0, done.stderr
+    names, *rows = (line.split("\t") for line in done.stdout.splitlines())
+    assert [(row[0].split()[0], row[1]) for row in rows] == [
+        ("pxed", "multicast"), ("atftpd", "multicast"), ("pxed", "unicast")
+    ]  # fmt: skip
+    assert all(len(row) == len(names) for row in rows)
+    assert 2 < float(rows[2][2]) < 2.5
+    assert "2 clients, 256.0 KiB each, blksize 1428" in done.stderr
+
+
+def test_what_multicast_cannot_carry_is_told() -> None:
+    done = bench("--size", "100M", what="mtftp")
+    assert done.returncode == 2
+    assert "at most 65,535 blocks" in done.stderr
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_runs_on_when_it_is_ended(how: signal.Signals, tmp_path: Path) -> None:
     # dnsmasq changes its credentials when it starts, by which the kernel forgets with whom it shall die

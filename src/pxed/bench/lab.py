@@ -21,14 +21,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn
+from typing import NoReturn, Self
 
 from pxed.bench.measure import Seat, Target
 from pxed.bench.peers import PEERS, Place, find
 from pxed.bench.process import Group, check_memory, cpu_seconds, tree
 from pxed.errors import OperatorError
 
-__all__ = ["CLIENTS", "FILE", "Lab"]
+__all__ = ["CLIENTS", "FILE", "Lab", "Namespace"]
 
 FILE = "bench.bin"
 
@@ -46,7 +46,7 @@ _PRIORITY = -20
 _AUTOGROUP = Path("/proc/self/autogroup")  # sched(7): where it is on, priorities count within a session only
 
 
-class _Namespace:
+class Namespace:
     """A network namespace that lives until `close()`, or until this process ends."""
 
     def __init__(self) -> None:
@@ -108,12 +108,13 @@ class Lab:
 
     size: bytes of the file. threads: of pxed's TFTP. peers_cache: where peers that are not installed are unpacked.
     dhcp: the servers answer PXE clients too, whom they do not know and who are behind a relay. Only one server can have
-    the DHCP ports: such a lab is for one.
+    the DHCP ports: such a lab is for one. multicast: the servers give TFTP clients multicast that ask for it.
     """
 
     def __init__(
-        self, size: int, clients: int, threads: int = 1, peers_cache: Path | None = None, *, dhcp: bool = False
-    ) -> None:
+        self, size: int, clients: int, threads: int = 1, peers_cache: Path | None = None, *, dhcp: bool = False,
+        multicast: bool = False,
+    ) -> None:  # fmt: skip
         if clients > CLIENTS:
             raise OperatorError(f"A lab has addresses for {CLIENTS} clients.")
         check_memory(size)
@@ -122,10 +123,11 @@ class Lab:
         self._threads = threads
         self._cache = peers_cache
         self._dhcp = dhcp
+        self._multicast = multicast
         self._stack = ExitStack()
         self._servers = 0
 
-    def __enter__(self) -> "Lab":
+    def __enter__(self) -> Self:
         try:
             self._build()
         except BaseException:
@@ -154,6 +156,10 @@ class Lab:
         for path in (self._work, self.root, self.root / FILE):
             path.chmod(0o755)
         self.server_side = self._namespace()
+        self._connect()
+
+    def _connect(self) -> None:
+        """Bring the clients to the server."""
         self.client_side = self._namespace()
         self.server_side.run(
             "ip", "link", "add", "name", "bench0", "mtu", str(_MTU), "type", "veth",
@@ -165,7 +171,6 @@ class Lab:
         self.client_side.run("ip", "route", "add", "local", _CLIENT_BLOCK, "dev", "lo")
         if self._dhcp:
             self.server_side.run("ip", "route", "add", _CLIENT_BLOCK, "via", _GATEWAY)
-
         self.link = ("bench0", self.client_side.mac("bench0"), self.server_side.mac("bench0"))
 
     def _come_first(self) -> None:
@@ -184,8 +189,8 @@ class Lab:
         """Where this lab's clients are."""
         return Seat(FIRST_CLIENT, self.client_side.entered, self.server_side.pid, self.link)
 
-    def _namespace(self) -> _Namespace:
-        made = _Namespace()
+    def _namespace(self) -> Namespace:
+        made = Namespace()
         self._stack.callback(made.close)
         return made
 
@@ -199,7 +204,8 @@ class Lab:
             return self._start(name, _own_version(), address, port, self._pxed(address), {})
         program = find(name, self._cache, note)
         proxied = (_CLIENT_BLOCK,) if self._dhcp else ()
-        command = program.command + PEERS[name].command(Place(address, self.root, self._clients, self._work, proxied))
+        place = Place(address, self.root, self._clients, self._work, proxied, self._multicast)
+        command = program.command + PEERS[name].command(place)
         return self._start(name, program.version, address, port, command, program.environment)
 
     def start_command(self, words: str, port: int, **values: object) -> Target:
@@ -260,7 +266,7 @@ class Lab:
         config.write_text(
             f'[server]\naddress = "{address}"\nstate_dir = "{self._work}/state"\nsocket = "{self._work}/pxed.sock"\n'
             f'[log]\nlevel = "warning"\n[tftp]\nroot = "{self.root}"\n'
-            f"threads = {self._threads}\n[dhcp]\n{dhcp}\n"
+            f"threads = {self._threads}\n[dhcp]\n{dhcp}\n[mtftp]\nenabled = {str(self._multicast).lower()}\n"
         )
         return [sys.executable, "-c", "from pxed.cli import main; main()", "--config", str(config), "serve"]
 

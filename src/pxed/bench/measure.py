@@ -4,7 +4,7 @@ import resource
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -96,8 +96,16 @@ def _neighbour_overflows() -> int:
     return 0 if column is None else sum(int(line.split()[column], 16) for line in lines)
 
 
+class _Living(Protocol):
+    @property
+    def alive(self) -> Callable[[], None]: ...
+
+
+T = TypeVar("T", bound=_Living)
+
+
 def alternate(
-    targets: Sequence[Target], runs: int, play: Callable[[Target], R], progress: Callable[[int, int, Target], None]
+    targets: Sequence[T], runs: int, play: Callable[[T], R], progress: Callable[[int, int, T], None]
 ) -> list[list[R]]:
     """`runs` storms on each server, in turn, so that what else the host does hits all alike; the runs of each.
 

@@ -28,6 +28,7 @@ class Place(Struct, frozen=True):
     clients: int  # at once
     work: Path  # for files of its own
     proxied: tuple[str, ...] = ()  # networks whose PXE clients are to be answered, "10.0.0.0/8"; none: no DHCP
+    multicast: bool = False  # for TFTP clients that ask for it (RFC 2090)
 
 
 class Peer(Struct, frozen=True):
@@ -69,9 +70,11 @@ def _tftpd_hpa(place: Place) -> list[str]:
 
 
 def _atftpd(place: Place) -> list[str]:
+    # Groups beside those that pxed has by default. Its DATA leaves by the route to them, whatever its address is.
+    multicast = ["--mcast-addr", "239.255.79.0-255"] if place.multicast else ["--no-multicast"]
     return [
         "--daemon", "--no-fork", "--user", "root", "--group", "root", "--bind-address", place.address, "--port", "69",
-        "--maxthread", str(2 * place.clients + 50), "--no-multicast", "--verbose=3", "--logfile", "/dev/null",
+        "--maxthread", str(2 * place.clients + 50), *multicast, "--verbose=3", "--logfile", "/dev/null",
         str(place.root),
     ]  # fmt: skip
 
