@@ -5,8 +5,9 @@ Times are seconds since the epoch (float) wherever they are stored or shown.
 """
 
 from enum import StrEnum
+from typing import Annotated, Literal
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 
 class Drop(Struct, frozen=True):
@@ -67,6 +68,10 @@ class Step(StrEnum):
     VERIFY = "verify"
     BOOT_ENTRY = "boot-entry"
     FINISH = "finish"
+
+
+Transport = Literal["auto", "cast", "http"]
+"""How an image travels: "auto" is by multicast where it reaches the machine, "cast" waits for it, "http" is ranges."""
 
 
 class Job(Struct, frozen=True):
@@ -204,7 +209,7 @@ class ClaimAnswer(Struct, frozen=True):
     run: str
     debug: bool = False
     report_every: float = 1.0  # seconds
-    transport: str = "auto"  # of the image's data: "auto", "cast" or "http"
+    transport: Transport = "auto"  # of the image's data
 
 
 class Report(Struct, frozen=True):
@@ -246,8 +251,9 @@ class FinishAnswer(Struct, frozen=True):
 class CastJoin(Struct, frozen=True):
     """POST /pxed/cast/join. `receiver` is a random id of one run: joining again with it gives the same number."""
 
-    image: str  # manifest root, hex
-    receiver: str
+    image: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]  # manifest root, hex
+    receiver: Annotated[str, Meta(pattern="^[0-9a-f]{8,64}$")]
+    name: Annotated[str, Meta(max_length=64)] = ""  # of its host, to be shown where no machine is known
 
 
 class CastSession(Struct, frozen=True):
@@ -275,7 +281,14 @@ class ImageFacts(Struct, frozen=True):
     stored_chunks: int
 
 
-class Ranges(Struct, frozen=True):
-    """POST /pxed/image/ID/data: stretches [start, stop) of the image's data, ascending, answered one after another."""
+MOST_RANGES = 1024
+MOST_RANGE_BYTES = 64 << 20
 
-    ranges: tuple[tuple[int, int], ...]
+
+class Ranges(Struct, frozen=True):
+    """POST /pxed/image/ID/data: stretches [start, stop) of the image's data, ascending, answered one after another.
+
+    None is empty, none overlaps another, and they have at most MOST_RANGE_BYTES in all.
+    """
+
+    ranges: Annotated[tuple[tuple[int, int], ...], Meta(min_length=1, max_length=MOST_RANGES)]

@@ -245,6 +245,85 @@ def test_an_image_by_its_parts(house: House, library: Library) -> None:
         assert part == data[start:stop]
 
 
+def _ranges(*ranges: tuple[int, int]) -> tuple[str, ...]:
+    return ("--data", json.dumps({"ranges": ranges}))
+
+
+def test_many_ranges_of_an_image_in_one_answer(house: House, library: Library) -> None:
+    name = f"pxed/image/{library.get('demo').id}/data"
+    data = house.curl(name, *BEARER)[2]
+    wanted = ((0, 1), (1, 5), (MIB - 5, 2 * MIB + 5), (len(data) - 3, len(data)))
+    status, headers, body = house.curl(name, *BEARER, *_ranges(*wanted))
+    assert (status, headers["content-length"]) == (200, str(len(body)))
+    assert body == b"".join(data[start:stop] for start, stop in wanted)
+    # A Range header is about GET only (RFC 9110 14.2).
+    assert house.curl(name, *BEARER, *_ranges((5, 9)), "--header", "Range: bytes=0-0")[::2] == (200, data[5:9])
+    most = tuple((at, at + 1) for at in range(0, 2048, 2))
+    assert house.curl(name, *BEARER, *_ranges(*most))[2] == data[:2048:2]
+
+
+@pytest.mark.parametrize(
+    "ranges",
+    [
+        ((5, 5),),
+        ((5, 4),),
+        ((-1, 4),),
+        ((0, 4), (3, 6)),
+        ((8, 9), (0, 1)),
+        ((0, 1 << 40),),
+        ((0, 1 << 70),),
+        (),
+        tuple((at, at + 1) for at in range(1025)),
+        ((0, 1, 2),),
+        (("0", "1"),),
+    ],
+)
+def test_ranges_that_are_none_are_400(house: House, library: Library, ranges: tuple[tuple[int, int], ...]) -> None:
+    status, _, body = house.curl(f"pxed/image/{library.get('demo').id}/data", *BEARER, *_ranges(*ranges))
+    assert status == 400
+    assert "not what was expected" in json.loads(body)["error"]
+
+
+def test_ranges_are_bounded_in_all(house: House, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pxed.service.image_http.MOST_RANGE_BYTES", 1000)
+    name = f"pxed/image/{library.get('demo').id}/data"
+    assert house.curl(name, *BEARER, *_ranges((0, 500), (501, 1001)))[0] == 200
+    assert house.curl(name, *BEARER, *_ranges((0, 500), (501, 1002)))[0] == 400
+
+
+def test_public_images_need_no_job(house: House, library: Library) -> None:
+    image = library.get("demo").id
+    house.server.public_images = True
+    for part, whole in (("manifest", library.manifest_bytes(image)), ("layout", library.layout(image))):
+        assert house.curl(f"pxed/image/{image}/{part}")[::2] == (200, whole)
+    assert len(house.curl(f"pxed/image/{image}/data", *_ranges((0, 9), (10, 11)))[2]) == 10
+    # Who has a job is told when it is over.
+    assert house.curl(f"pxed/image/{image}/data", "--header", "Authorization: Bearer other")[0] == 403
+
+
+def test_which_image_a_name_is(house: House, library: Library) -> None:
+    image = library.get("demo")
+    facts = {
+        "id": image.id,
+        "name": "demo",
+        "size": 4 * MIB,
+        "sector": 512,
+        "stored_chunks": 3,
+        "data_size": library.data_size(image.id),
+    }
+    for key in ("demo", image.id, image.id[:8]):
+        status, _, body = house.curl(f"pxed/image/{key}", *BEARER)
+        assert (status, json.loads(body)) == (200, facts)
+    assert house.curl("pxed/image/demo")[0] == 401
+    assert house.curl("pxed/image/demo", "--header", "Authorization: Bearer other")[0] == 403
+    house.server.public_images = True
+    assert json.loads(house.curl("pxed/image/demo")[2]) == facts
+    assert "did you mean demo" in json.loads(house.curl("pxed/image/dem")[2])["error"]
+    assert house.curl("pxed/image/de%6do")[0] == 404
+    assert house.curl("pxed/image/demo/")[0] == 404
+    assert house.curl("pxed/image/demo", "--data", "x")[0] == 405
+
+
 @pytest.mark.parametrize(
     ("part", "arguments", "status"),
     [
@@ -253,7 +332,9 @@ def test_an_image_by_its_parts(house: House, library: Library) -> None:
         ("manifest", (), 401),
         ("layout", ("--header", "Authorization: Bearer other"), 403),
         ("secrets", BEARER, 404),
-        ("data", (*BEARER, "--data", "x"), 405),
+        ("data", ("--data", '{"ranges": [[0, 1]]}'), 401),
+        ("data", (*BEARER, "--data", "x"), 400),
+        ("layout", (*BEARER, "--data", "x"), 405),
     ],
 )
 def test_images_are_for_their_jobs_only(
@@ -350,3 +431,34 @@ def test_a_flood_of_what_is_refused_leaves_a_few_lines(house: House) -> None:
                 client.request(method, path, b"no JSON" if method == "POST" else None)
                 assert client.getresponse().read()
     assert Counter(entry["event"] for entry in logs) == {"agent's request refused": 5, "not found": 5}
+
+
+# -- multicast sessions ------------------------------------------------------------------------------------------------
+
+
+def test_joining_where_nothing_is_sent_by_multicast_is_409(house: House, library: Library) -> None:
+    wanted = {"image": library.get("demo").id, "receiver": "0123456789abcdef"}
+    status, _, body = house.curl("pxed/cast/join", *BEARER, "--data", json.dumps(wanted))
+    assert (status, json.loads(body)["error"]) == (409, "no image is sent by multicast here ([cast] enabled)")
+
+
+@pytest.mark.parametrize(
+    ("changed", "arguments", "status"),
+    [
+        ({}, (), 401),
+        ({}, ("--header", "Authorization: Bearer other"), 403),
+        ({"image": "0" * 64}, BEARER, 403),
+        ({"image": "demo"}, BEARER, 400),
+        ({"receiver": "x"}, BEARER, 400),
+        ({"name": "n" * 65}, BEARER, 400),
+    ],
+)
+def test_joins_that_are_none(
+    house: House, library: Library, changed: dict[str, str], arguments: tuple[str, ...], status: int
+) -> None:
+    wanted = {"image": library.get("demo").id, "receiver": "0123456789abcdef", **changed}
+    assert house.curl("pxed/cast/join", *arguments, "--data", json.dumps(wanted))[0] == status
+
+
+def test_a_join_is_a_post(house: House) -> None:
+    assert house.curl("pxed/cast/join", *BEARER)[0] == 405

@@ -1,9 +1,8 @@
 """Boot HTTP's routes: the names that TFTP has too, image data for agents, and the agents' calls."""
 
-import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -12,17 +11,19 @@ from pxed.errors import GoneError, NotFoundError, OperatorError, PeerError, Pxed
 from pxed.images.library import Library
 from pxed.net.connection import Download, Limits
 from pxed.net.http import BootHttp
-from pxed.net.message import Body, BytesBody, FileBody, Request, Response
+from pxed.net.message import BytesBody, FileBody, Request, Response
+from pxed.service.image_http import Forbidden, ImageRoutes, Unauthorised, allow_image, bearer, error
 from pxed.service.metrics import Metrics
 from pxed.service.names import BytesContent, Names, NotFound
 from pxed.service.quiet import Crowd
 from pxed.service.transactions import Transactions
-from pxed.types import ClaimRequest, FinishRequest, Report
+from pxed.types import CastJoin, CastSession, ClaimRequest, FinishRequest, Report
 
 __all__ = ["MachineHttp"]
 
 _AGENT = "/pxed/agent/"
 _IMAGE = "/pxed/image/"
+_JOIN = "/pxed/cast/join"
 
 # UEFI HTTP boot goes by the type, or by the extension where there is none (UEFI 2.10, 24.7.3.2).
 _TYPES = {
@@ -39,8 +40,14 @@ _SCRIPT = "text/plain; charset=utf-8"
 _NO_STORE = (("Cache-Control", "no-store"),)
 
 
-class _Unauthorised(Exception):
-    """No bearer token where one is needed (401)."""
+class Casts(Protocol):
+    """What the routes need of `service.cast`."""
+
+    async def join(self, wanted: CastJoin, run: str, peer: str, local: str) -> CastSession:
+        """The session for a receiver at address `peer`, which reached our `local`; `run` is its job's, if any.
+
+        Raises NotFoundError, RefusedError or OperatorError.
+        """
 
 
 class MachineHttp:
@@ -57,16 +64,27 @@ class MachineHttp:
         limits: Limits | None = None,
         metrics: Metrics | None = None,
         mac_of: Callable[[str], str] = lambda _address: "",
+        public_images: bool = False,
+        casts: Casts | None = None,
     ) -> None:
-        """`mac_of`: whose address it is, for the log."""
+        """`mac_of`: whose address it is, for the log. `public_images`: read without a job, too."""
         self._names = names
         self._transactions = transactions
         self._library = library
         self._clock = clock
         self._metrics = metrics or Metrics()
         self._mac_of = mac_of
+        self._casts = casts
         self._crowd = Crowd(time.monotonic)
         self._log = structlog.get_logger("pxed.http")
+        self._images = ImageRoutes(
+            transactions,
+            library,
+            public=public_images,
+            first_byte=self._note_first_byte,
+            sent=self._note_part,
+            unreadable=self._refuse,
+        )
         self._server = BootHttp(addresses, port, self._handle, limits)
 
     @property
@@ -78,6 +96,15 @@ class MachineHttp:
     def ports(self) -> list[int]:
         """The ports listened on, one per address."""
         return self._server.ports
+
+    @property
+    def public_images(self) -> bool:
+        """Whether images are read without a job, too. May be set while it runs."""
+        return self._images.public
+
+    @public_images.setter
+    def public_images(self, public: bool) -> None:
+        self._images.public = public
 
     def downloads(self) -> list[Download]:
         """The responses that are being sent."""
@@ -102,6 +129,8 @@ class MachineHttp:
             return self._answer_json(request, self._agent)
         if request.path.startswith(_IMAGE):
             return self._answer_json(request, self._image)
+        if request.path == _JOIN:
+            return self._answer_json(request, self._join)
         return self._name(request)
 
     async def _name(self, request: Request) -> Response:
@@ -137,28 +166,30 @@ class MachineHttp:
         """Run a route; what it refuses becomes a JSON error."""
         try:
             return await route(request)
-        except _Unauthorised as error:
-            return _error(401, str(error), (("WWW-Authenticate", "Bearer"),))
-        except (PxedError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            return self._refuse(request, error)
+        except Unauthorised as trouble:
+            return error(401, str(trouble), (("WWW-Authenticate", "Bearer"),))
+        except Forbidden as trouble:
+            return error(403, str(trouble))
+        except (PxedError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as trouble:
+            return self._refuse(request, trouble)
 
-    def _refuse(self, request: Request, error: Exception) -> Response:
+    def _refuse(self, request: Request, trouble: Exception) -> Response:
         """The JSON error for what a route, or the reading of a body that it gave, has raised."""
-        if isinstance(error, NotFoundError):
-            status, text = 404, str(error)
-        elif isinstance(error, RefusedError):
-            status, text = 409, str(error)
-        elif isinstance(error, OperatorError):
+        if isinstance(trouble, NotFoundError):
+            status, text = 404, str(trouble)
+        elif isinstance(trouble, RefusedError):
+            status, text = 409, str(trouble)
+        elif isinstance(trouble, OperatorError):
             # A pack of the image store is lost, and agents shall not wait for it; or something may pass by itself: the
             # database cannot be written.
-            status, text = 410 if isinstance(error, GoneError) else 503, str(error)
+            status, text = 410 if isinstance(trouble, GoneError) else 503, str(trouble)
             self._log.error("agent's request failed", path=request.path, peer=request.peer[0], error=text)
-            return _error(status, text)
-        elif isinstance(error, msgspec.MsgspecError | UnicodeDecodeError | RecursionError | PeerError):
-            status, text = 400, f"the request's body is not what was expected: {error}"
+            return error(status, text)
+        elif isinstance(trouble, msgspec.MsgspecError | UnicodeDecodeError | RecursionError | PeerError):
+            status, text = 400, f"the request's body is not what was expected: {trouble}"
         else:
-            self._log.error("HTTP response failed", path=request.path, exc_info=error)
-            return _error(500, "this cannot be read; the server's log has the details")
+            self._log.error("HTTP response failed", path=request.path, exc_info=trouble)
+            return error(500, "this cannot be read; the server's log has the details")
         if (more := self._crowd.room("refused", request.peer[0])) is not None:
             self._log.info(
                 "agent's request refused",
@@ -168,21 +199,21 @@ class MachineHttp:
                 error=text,
                 **more,
             )
-        return _error(status, text)
+        return error(status, text)
 
     async def _agent(self, request: Request) -> Response:
         """POST claim, report, finish."""
         call = request.path.removeprefix(_AGENT)
         self._metrics.requested("http", "agent")
         if call not in ("claim", "report", "finish"):
-            return _error(404, f"{request.path} is not a call for agents")
+            return error(404, f"{request.path} is not a call for agents")
         if request.method != "POST":
-            return _error(405, "agents' calls are POSTs", (("Allow", "POST"),))
+            return error(405, "agents' calls are POSTs", (("Allow", "POST"),))
         now = self._clock()
         if call == "claim":
             claim = msgspec.json.decode(request.body, type=ClaimRequest)
             return Response.json(200, await self._transactions.claim(claim, now))
-        run = _bearer(request)
+        run = bearer(request)
         if call == "report":
             report = msgspec.json.decode(request.body, type=Report)
             return Response.json(200, await self._transactions.report(run, report, now))
@@ -190,32 +221,19 @@ class MachineHttp:
         return Response.json(200, await self._transactions.finish(run, finish, now))
 
     async def _image(self, request: Request) -> Response:
-        """GET the manifest, layout or data of the image that the bearer's job wants."""
-        image, _, part = request.path.removeprefix(_IMAGE).partition("/")
         self._metrics.requested("http", "image")
-        if part not in ("manifest", "layout", "data"):
-            return _error(404, f"{request.path} is no part of an image")
-        if request.method == "POST":
-            return _error(405, "images are only read here", (("Allow", "GET, HEAD"),))
-        allowed = self._transactions.image_for_run(_bearer(request))
-        if allowed is None:
-            return _error(403, "this run is not known, or its job has ended")
-        if allowed != image:
-            return _error(403, "this run's job is about another image")
-        # The library reads its index and the manifest from disk: not on the event loop.
-        if part == "data":
-            self._note_first_byte(_bearer(request))
-            body: Body = await asyncio.to_thread(self._library.open_data, image)
-        elif part == "layout":
-            body = BytesBody(await asyncio.to_thread(self._library.layout, image))
-        else:
-            fd = await asyncio.to_thread(self._library.open_manifest, image)
-            found = os.fstat(fd)
-            body = FileBody(fd, found.st_size, found.st_mtime_ns)
-        return Response(
-            200, body, headers=_NO_STORE, ranges=True, sent=self._note_part,
-            unreadable=lambda error: self._refuse(request, error),
-        )  # fmt: skip
+        return await self._images.answer(request)
+
+    async def _join(self, request: Request) -> Response:
+        """POST: take part in the multicast session of an image."""
+        self._metrics.requested("http", "agent")
+        if request.method != "POST":
+            return error(405, "a session is joined by POST", (("Allow", "POST"),))
+        wanted = msgspec.json.decode(request.body, type=CastJoin)
+        run = allow_image(request, wanted.image, self._transactions, self.public_images)
+        if self._casts is None:
+            raise RefusedError("no image is sent by multicast here ([cast] enabled)")
+        return Response.json(200, await self._casts.join(wanted, run, request.peer[0], request.local[0]))
 
     # -- figures ---------------------------------------------------------------------------------------------------
 
@@ -246,16 +264,3 @@ class MachineHttp:
     def _note_first_byte(self, run: str) -> None:
         if (job := self._transactions.job_for_run(run)) is not None:
             self._metrics.phases.first_byte(job.id, self._clock())
-
-
-def _bearer(request: Request) -> str:
-    """The run of an Authorization header (RFC 6750 2.1)."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        raise _Unauthorised("an Authorization header with the run's bearer token is needed")
-    return token.strip()
-
-
-def _error(status: int, text: str, headers: tuple[tuple[str, str], ...] = ()) -> Response:
-    """The JSON error that agents understand."""
-    return Response(status, BytesBody(msgspec.json.encode({"error": text})), "application/json", headers)
