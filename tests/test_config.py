@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pxed.config import Config, load, parse
+from pxed.config import Config, Start, load, minutes_of_day, parse, start_rule
 from pxed.errors import ConfigError
 
 MINIMAL = """\
@@ -16,13 +16,15 @@ root = "/srv/tftp"
 """
 
 SECTIONS = (
-    "`[server]`, `[tftp]`, `[log]`, `[dhcp]`, `[mtftp]`, `[http]`, `[transaction]`, `[jobs]`, `[images]`, "
+    "`[server]`, `[tftp]`, `[log]`, `[dhcp]`, `[mtftp]`, `[cast]`, `[http]`, `[transaction]`, `[jobs]`, `[images]`, "
     "`[environment]`, `[metrics]`"
 )
 ADDRESS = "an IPv4 address, or a list of different ones, IPv6 among them if wanted"
 MACS = 'a list of different MACs like "52:54:00:12:34:56"'
 PORTS = '"single", or a range of at least 64 ports like "40000-41000"'
 GROUPS = 'at most 1024 multicast addresses like "239.255.78.0/24"'
+HOURS = 'a table from hours like "08:00-18:00" to rates like "50Mbit"'
+START = '"first", "20 machines", "300 seconds", "20 machines or 300 seconds", a time like "22:30" or "manual"'
 PROGRAMS = "a table from architecture numbers (0 to 65535) to file names"
 
 
@@ -71,8 +73,19 @@ def test_every_key_is_taken_over() -> None:
         [mtftp]
         enabled = true
         groups = "239.192.0.0/22"
-        port = 1759
+        port = 1760
         ttl = 4
+        [cast]
+        enabled = false
+        rate = "170Mbit"
+        rates = { eth1 = "2Gbit" }
+        session_rate = "100Mbit"
+        floor = "20Mbit"
+        hours = { "08:00-18:00" = "50Mbit" }
+        start = "20 machines or 300 seconds"
+        groups = "239.193.0.0/24"
+        port = 1761
+        ttl = 2
         [http]
         port = 8080
         [transaction]
@@ -83,6 +96,7 @@ def test_every_key_is_taken_over() -> None:
         boot_timeout = 1.5
         [images]
         dir = "/i"
+        public = false
         [environment]
         dir = "/e"
         append = "quiet"
@@ -96,7 +110,10 @@ def test_every_key_is_taken_over() -> None:
     assert (config.log.level, config.dhcp.boot_program(7), config.tftp.port) == ("debug", "shim.efi", 6969)
     assert config.tftp.transfer_ports == range(40_000, 40_064)
     assert parse(MINIMAL).tftp.transfer_ports is None
-    assert (config.mtftp.enabled, config.mtftp.network.num_addresses, config.mtftp.port) == (True, 1024, 1759)
+    assert (config.mtftp.enabled, config.mtftp.network.num_addresses, config.mtftp.port) == (True, 1024, 1760)
+    cast = config.cast
+    assert (cast.enabled, cast.rate, cast.rates["eth1"], cast.floor) == (False, "170Mbit", "2Gbit", "20Mbit")
+    assert (cast.network.num_addresses, cast.port, cast.ttl, config.images.public) == (256, 1761, 2, False)
     assert (config.jobs.silence, config.images_dir, config.environment.console) == (5.0, "/i", ("ttyS1",))
 
 
@@ -301,6 +318,20 @@ MISTAKES = {
         f'f.toml:7: key `mtftp.groups`: expected {GROUPS}; got "239.128.0.128/25", which switches take for '
         "224.0.0.0/24 and send everywhere",
     ),
+    "rate that is none": (
+        MINIMAL + '[cast]\nrate = "fast"\n',
+        'f.toml:7: key `cast.rate`: expected a rate like "900Mbit" or "2.5Gbit"; got "fast"',
+    ),
+    "hours that are none": (
+        MINIMAL + '[cast.hours]\n"8-18" = "50Mbit"\n"08:00-08:00" = "x"\n',
+        f'f.toml:6: key `cast.hours`: expected {HOURS}; got "8-18"\n'
+        f'f.toml:6: key `cast.hours`: expected {HOURS}; got "08:00-08:00"\n'
+        f'f.toml:6: key `cast.hours`: expected {HOURS}; got "x" for "08:00-08:00"',
+    ),
+    "start that is none": (
+        MINIMAL + '[cast]\nstart = "0 machines"\n',
+        f'f.toml:7: key `cast.start`: expected {START}; got "0 machines"',
+    ),
     "time without an end": (
         MINIMAL + "[jobs]\nsilence = inf\n",
         "f.toml:7: key `jobs.silence`: expected a number of seconds above 0; got inf",
@@ -399,3 +430,33 @@ def test_load_names_the_file(tmp_path: Path) -> None:
     file.write_text(MINIMAL + "port = 0\n")
     with pytest.raises(ConfigError, match=rf"^{file}:6: key `tftp.port`: "):
         load(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("first", Start(machines=1)),
+        ("manual", Start()),
+        ("1 machine", Start(machines=1)),
+        ("20 machines", Start(machines=20)),
+        ("300 seconds", Start(seconds=300)),
+        ("20 machines or 300 seconds", Start(20, 300)),
+        ("00:00", Start(minute=0)),
+        ("22:30", Start(minute=22 * 60 + 30)),
+    ],
+)
+def test_when_a_session_starts(text: str, rule: Start) -> None:
+    assert parse(MINIMAL + f'[cast]\nstart = "{text}"\n').cast.start == text
+    assert start_rule(text) == rule
+
+
+@pytest.mark.parametrize("text", ["", "24:00", "7:30", "soon", "20", "20 machines and 300 seconds", "-1 seconds"])
+def test_what_is_no_start(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse(MINIMAL + f'[cast]\nstart = "{text}"\n')
+
+
+def test_hours_as_minutes_of_the_day() -> None:
+    assert minutes_of_day("08:00-18:30") == (480, 1110)
+    assert minutes_of_day("22:00-06:00") == (1320, 360)
+    assert minutes_of_day("08:00") is None

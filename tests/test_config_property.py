@@ -13,6 +13,7 @@ SECTIONS = {
     "tftp": ["root", "port"],
     "dhcp": ["enabled", "boot_programs", "mtftp_machines"],
     "mtftp": ["enabled", "groups", "ttl"],
+    "cast": ["enabled", "rate", "rates", "hours", "start", "groups"],
     "jobs": ["silence"],
     "log": ["level"],
     "environment": ["append", "console"],

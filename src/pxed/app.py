@@ -61,6 +61,13 @@ RELOADED = frozenset(
         "tftp.rate",
         "tftp.running",
         "server.rates",
+        "images.public",
+        "cast.rate",
+        "cast.rates",
+        "cast.session_rate",
+        "cast.floor",
+        "cast.hours",
+        "cast.start",
     }
 )
 
@@ -96,7 +103,15 @@ class Server:
         http, whose = config.http, peers.mac
         limits = Limits(connections=http.connections, per_address=http.connections_per_address)
         self._http = MachineHttp(
-            addresses, http.port, self._names, transactions, self.library, limits=limits, metrics=metrics, mac_of=whose
+            addresses,
+            http.port,
+            self._names,
+            transactions,
+            self.library,
+            limits=limits,
+            metrics=metrics,
+            mac_of=whose,
+            public_images=config.images.public,
         )
         port, threads = config.tftp.port, config.tftp.threads
         self._rates = Rates(config, interface_of=self._interfaces.interface_of, speed_of=speed)
@@ -190,6 +205,7 @@ class Server:
         self.transactions.configure(new)
         self._names.configure(new)
         self._dhcp.site = boot.Site.from_config(new)
+        self._http.public_images = new.images.public
         self._rates.configure(new)
         self._tftp.share_places()
         self._log.info("configuration read again", changed=list(changed), needs_restart=list(restart))

@@ -13,6 +13,7 @@ from ..errors import ConfigError
 from ._check import mistakes
 from ._keys import (
     DEFAULT_BOOT_PROGRAMS,
+    Cast,
     Config,
     Dhcp,
     Environment,
@@ -27,10 +28,11 @@ from ._keys import (
     Transaction,
 )
 from ._places import line_of, lines_of, syntax_error
-from ._rules import bytes_per_second
+from ._rules import Start, bytes_per_second, minutes_of_day, start_rule
 
 __all__ = [
     "DEFAULT_BOOT_PROGRAMS",
+    "Cast",
     "Config",
     "Dhcp",
     "Environment",
@@ -41,11 +43,14 @@ __all__ = [
     "Metrics",
     "Mtftp",
     "Server",
+    "Start",
     "Tftp",
     "Transaction",
     "bytes_per_second",
     "load",
+    "minutes_of_day",
     "parse",
+    "start_rule",
 ]
 
 

@@ -111,6 +111,33 @@ class Mtftp(Struct, frozen=True, forbid_unknown_fields=True):
         return ipaddress.IPv4Network(self.groups)
 
 
+class Cast(Struct, frozen=True, forbid_unknown_fields=True):
+    """[cast]: images by multicast, one session for all machines that want the same one through the same interface.
+
+    Rates are of image data, repeats included; headers come on top (6 %). All sessions of an interface share its rate;
+    none is slowed down below `floor` by machines that lose datagrams. "" is what fits the interface.
+
+    `start`: when a session begins to send. "first": with its first machine; others join at any time. "20 machines",
+    "300 seconds" after the first, "20 machines or 300 seconds", "22:30", or "manual": at `pxed session start`.
+    """
+
+    enabled: bool = True
+    rate: str = ""  # through each interface: "170Mbit"
+    rates: dict[str, str] = field(default_factory=dict)  # interface -> the same for it
+    session_rate: str = ""  # of each session
+    floor: str = ""
+    hours: dict[str, str] = field(default_factory=dict)  # "08:00-18:00" -> the highest rate of an interface then
+    start: str = "first"
+    groups: str = "239.255.79.0/24"  # every session takes one address of these
+    port: Port = 1759  # of the groups, and ours for reports
+    ttl: Annotated[int, Meta(ge=1, le=255)] = 1
+
+    @property
+    def network(self) -> ipaddress.IPv4Network:
+        """The addresses of the groups."""
+        return ipaddress.IPv4Network(self.groups)
+
+
 class Http(Struct, frozen=True, forbid_unknown_fields=True):
     """[http]: boot HTTP, for firmware, preboot clients and agents."""
 
@@ -137,6 +164,7 @@ class Images(Struct, frozen=True, forbid_unknown_fields=True):
     """[images]"""
 
     dir: str = ""  # default: STATE_DIR/images
+    public: bool = True  # read by everybody on the boot network; False: by machines whose job wants them
 
 
 class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
@@ -167,6 +195,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     log: Log = Log()
     dhcp: Dhcp = Dhcp()
     mtftp: Mtftp = Mtftp()
+    cast: Cast = Cast()
     http: Http = Http()
     transaction: Transaction = Transaction()
     jobs: Jobs = Jobs()

@@ -157,21 +157,77 @@ def _bad_rates(value: dict[str, str]) -> Iterator[str]:
         yield from (f"{wrong} for {shown(name)}" for wrong in _bad_rate(rate))
 
 
+def _bad_hours(value: dict[str, str]) -> Iterator[str]:
+    for hours, rate in value.items():
+        if minutes_of_day(hours) is None:
+            yield shown(hours)
+        yield from (f"{wrong} for {shown(hours)}" for wrong in _bad_rate(rate))
+
+
+_TIME = r"([01][0-9]|2[0-3]):([0-5][0-9])"
+_HOURS = re.compile(f"{_TIME}-{_TIME}")
+_START = re.compile(
+    rf"first|manual|(?P<clock>{_TIME})|(?P<machines>[1-9][0-9]{{0,4}}) machines?"
+    r"(?: or (?P<or>[1-9][0-9]{0,5}) seconds?)?|(?P<seconds>[1-9][0-9]{0,5}) seconds?"
+)
+
+
+def minutes_of_day(hours: str) -> tuple[int, int] | None:
+    """ "08:00-18:00" as minutes since midnight; the second is the smaller one where it goes over midnight."""
+    found = _HOURS.fullmatch(hours)
+    if found is None:
+        return None
+    first, last = int(found[1]) * 60 + int(found[2]), int(found[3]) * 60 + int(found[4])
+    return (first, last) if first != last else None
+
+
+class Start(NamedTuple):
+    """When a session begins: as soon as one of these holds; by hand alone where none can."""
+
+    machines: int = 0  # so many have joined; 0: that does not matter
+    seconds: float = 0.0  # so long after the first; 0: that does not matter
+    minute: int | None = None  # of the day
+
+
+def start_rule(text: str) -> Start:
+    """What `[cast] start` says."""
+    found = _START.fullmatch(text)
+    if found is None or text == "manual":
+        return Start()
+    if text == "first":
+        return Start(machines=1)
+    if found["clock"]:
+        return Start(minute=int(found[2]) * 60 + int(found[3]))
+    return Start(int(found["machines"] or 0), float(found["or"] or found["seconds"] or 0))
+
+
 _SECONDS = Rule("a number of seconds above 0", lambda value: () if math.isfinite(value) else (str(value),))
 _PATH = Rule("an absolute path", _absolute)
 _PATH_OR_EMPTY = Rule("an absolute path", _unless_empty(_absolute))
+_RATES = Rule('a table from interfaces to rates like "900Mbit" or "2.5Gbit"', _bad_rates)
+_GROUPS = Rule(f'at most {LARGEST_GROUPS} multicast addresses like "239.255.78.0/24"', _bad_groups)
 RULES: dict[str, Rule] = {
     "server.address": Rule("an IPv4 address, or a list of different ones, IPv6 among them if wanted", _bad_addresses),
     "server.state_dir": _PATH,
     "server.socket": Rule(f"an absolute path of at most {SOCKET_PATH_BYTES} bytes", _bad_socket),
-    "server.rates": Rule('a table from interfaces to rates like "900Mbit" or "2.5Gbit"', _bad_rates),
+    "server.rates": _RATES,
     "tftp.root": _PATH,
     "tftp.ports": Rule(f'"single", or a range of at least {FEWEST_PORTS} ports like "40000-41000"', _bad_ports),
     "tftp.rate": Rule(_RATE_EXPECTED, _unless_empty(_bad_rate)),
     "dhcp.boot_programs": Rule("a table from architecture numbers (0 to 65535) to file names", _bad_boot_programs),
     "dhcp.boot_program_dir": _PATH,
     "dhcp.mtftp_machines": Rule('a list of different MACs like "52:54:00:12:34:56"', _bad_macs),
-    "mtftp.groups": Rule(f'at most {LARGEST_GROUPS} multicast addresses like "239.255.78.0/24"', _bad_groups),
+    "mtftp.groups": _GROUPS,
+    "cast.rate": Rule(_RATE_EXPECTED, _unless_empty(_bad_rate)),
+    "cast.rates": _RATES,
+    "cast.session_rate": Rule(_RATE_EXPECTED, _unless_empty(_bad_rate)),
+    "cast.floor": Rule(_RATE_EXPECTED, _unless_empty(_bad_rate)),
+    "cast.hours": Rule('a table from hours like "08:00-18:00" to rates like "50Mbit"', _bad_hours),
+    "cast.start": Rule(
+        '"first", "20 machines", "300 seconds", "20 machines or 300 seconds", a time like "22:30" or "manual"',
+        lambda value: () if _START.fullmatch(value) else (shown(value),),
+    ),
+    "cast.groups": _GROUPS,
     "jobs.silence": _SECONDS,
     "jobs.boot_timeout": _SECONDS,
     "images.dir": _PATH_OR_EMPTY,
