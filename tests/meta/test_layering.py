@@ -28,7 +28,7 @@ SANS_IO = {"wire", "boot", "work"}
 SANS_IO_COMPILED = {
     "dhcp", "tftp", "tftp_sender", "tftp_admission", "tftp_control", "tftp_figures", "tftp_table", "lines", "pacer",
     "mtftp_groups", "mtftp_figures",
-    "sender", "timers", "buf",
+    "sender", "timers", "buf", "blocks", "cast", "parity",
 }  # fmt: skip
 BANNED = {
     "asyncio", "uvloop", "socket", "time", "datetime", "select", "threading", "random", "secrets", "os", "pathlib",

@@ -1,6 +1,7 @@
 """Datagrams of cast: vectors, byte for byte, and the name of everything that is refused."""
 
 import pytest
+from blake3 import blake3
 
 from pxed._ext.cast import (
     REASONS,
@@ -16,6 +17,9 @@ from pxed._ext.cast import (
     encode_report,
     mac,
 )
+from pxed.types import Drop
+from pxed.wire.cast import decode as wire_decode
+from pxed.wire.cast import session_id
 
 SESSION = Session(0x0123456789ABCDEF, bytes(range(16)), 100)
 DATA = Data(7, 3, 250, 2, 3, b"x" * 50)
@@ -173,3 +177,15 @@ def test_a_session_is_looked_at() -> None:
         decode(data, SESSION._replace(key=b"short"))
     with pytest.raises(ValueError, match="symbol"):
         decode(data, SESSION._replace(symbol=0))
+
+
+def test_a_session_is_bound_to_its_image() -> None:
+    """BLAKE3 of key, root and a text, as the specification has it; another root or key is another session."""
+    key, root = bytes(range(16)), bytes(32)
+    assert session_id(key, root) == blake3(key + root + b"pxed cast 1").digest()[:8]
+    assert len({session_id(key, root), session_id(key, b"x" * 32), session_id(b"k" * 16, root)}) == 3
+
+
+def test_the_public_face_drops_by_name() -> None:
+    assert wire_decode(mark, SESSION) == MARK
+    assert wire_decode(b"\xc5\x02", SESSION) == Drop("version")

@@ -3,7 +3,7 @@
 Pure functions and records; imports nothing that does I/O.
 """
 
-from . import dhcp, iana, pxe
+from . import cast, dhcp, iana, pxe
 from ._summary import summary
 
-__all__ = ["dhcp", "iana", "pxe", "summary"]
+__all__ = ["cast", "dhcp", "iana", "pxe", "summary"]
