@@ -16,7 +16,7 @@ LAYERS = (
     ("app", "control", "bench"),
     ("service", "api"),
     ("net", "store", "images", "environment", "agent"),
-    ("boot", "work"),
+    ("boot", "work", "cast"),
     ("wire",),
     ("_ext",),
     ("config", "types", "errors", "log", "text"),
@@ -24,7 +24,7 @@ LAYERS = (
 RANK = {name: len(LAYERS) - line for line, names in enumerate(LAYERS) for name in names}
 # The agent runs in the imaging environment, which carries only these.
 AGENT_MAY_IMPORT = {"agent", "wire", "images", "types", "errors", "_ext"}
-SANS_IO = {"wire", "boot", "work"}
+SANS_IO = {"wire", "boot", "work", "cast"}
 SANS_IO_COMPILED = {
     "dhcp", "tftp", "tftp_sender", "tftp_admission", "tftp_control", "tftp_figures", "tftp_table", "lines", "pacer",
     "mtftp_groups", "mtftp_figures",

@@ -1,0 +1,79 @@
+"""Who lags so far behind the others that sending on its account would cost them: to be moved, with the reason."""
+
+from collections.abc import Sequence
+from statistics import median
+
+from pxed.cast.figures import Why
+from pxed.cast.member import Member
+
+# Fewer datagrams than this say nothing about loss.
+_ENOUGH = 300
+# Lost so much more than the others that one report is proof.
+_CLEAR_LOSS = 0.5
+# Lost more than so many times the others' median, and so much beyond it, in two reports one after the other.
+_TIMES, _BEYOND = 3.0, 0.02
+# A share that a slow port loses: a bad cable loses less.
+_PORT_LOSS = 0.2
+# Refused by a full disk queue, in two reports one after the other, while the others' median is below a quarter of it.
+_REFUSED = 0.2
+_PROOF = 2  # reports
+# Fares as the others do for so many reports, and no worse than this: it was a moment's trouble.
+_WELL_REPORTS, _WELL = 3, 0.01
+
+
+def outliers(fresh: Sequence[Member], active: Sequence[Member]) -> list[tuple[Member, Why]]:
+    """Those of `fresh`, who have just reported, that lag behind the rest of `active`.
+
+    They are fewer than half by nature: what most suffer from is not theirs, and lowers the rate instead.
+    """
+    known = [member for member in active if _tells(member)]
+    if len(known) < 2:
+        return []
+    found: list[tuple[Member, Why]] = []
+    for member in fresh:
+        if not _tells(member):
+            continue
+        why = _lags(member, [one for one in known if one is not member])
+        member.suspect = member.suspect + 1 if why is not Why.NONE else 0
+        if why is not Why.NONE and (member.suspect >= _PROOF or _is_clear(member)):
+            found.append((member, why))
+    return found
+
+
+def _tells(member: Member) -> bool:
+    return member.window is not None and member.window.expected >= _ENOUGH
+
+
+def _is_clear(member: Member) -> bool:
+    return member.window is not None and member.window.loss >= _CLEAR_LOSS
+
+
+def _lags(member: Member, others: Sequence[Member]) -> Why:
+    """In what it lags behind the others."""
+    window = member.window
+    assert window is not None
+    windows = [one.window for one in others if one.window is not None]
+    usual_loss = median(one.loss for one in windows)
+    if window.loss > usual_loss * _TIMES + _BEYOND:
+        return Why.PORT if window.loss >= _PORT_LOSS else Why.LOSS
+    if window.refused > _REFUSED and median(one.refused for one in windows) < window.refused / 4:
+        return Why.DISK
+    return Why.NONE
+
+
+def recovered(fresh: Sequence[Member], active: Sequence[Member]) -> list[Member]:
+    """Those of `fresh`, listeners who have just reported, that fare as the others do. Each gets one such chance."""
+    known = [member for member in active if _tells(member)]
+    found = []
+    for member in fresh:
+        well = _tells(member) and _is_well(member) and not (known and _lags(member, known) is not Why.NONE)
+        member.suspect = member.suspect - 1 if well else 0
+        if member.suspect <= -_WELL_REPORTS and member.chances:
+            member.chances -= 1
+            member.suspect = 0
+            found.append(member)
+    return found
+
+
+def _is_well(member: Member) -> bool:
+    return member.window is not None and member.window.loss <= _WELL and member.window.refused <= _WELL
