@@ -5,8 +5,6 @@ however we end. So do servers: each is in a process namespace whose first proces
 the kernel kill the server itself is not enough: dnsmasq changes its capabilities, and the kernel forgets the wish.
 """
 
-import ctypes
-import json
 import os
 import random
 import shlex
@@ -16,23 +14,23 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
 
 from pxed.bench.measure import Seat, Target
+from pxed.bench.namespace import Namespace
 from pxed.bench.peers import PEERS, Place, find
 from pxed.bench.process import Group, check_memory, cpu_seconds, tree
 from pxed.errors import OperatorError
 
-__all__ = ["CLIENTS", "FILE", "Lab", "Namespace"]
+__all__ = ["CLIENTS", "FILE", "WITH_US", "Lab", "come_first", "content", "own_version", "stop"]
 
 FILE = "bench.bin"
 
-_CLONE_NEWNET = 0x40000000
 _NETWORK = "10.99"
 _PREFIX = 16
 # Client addresses need not be configured one by one: the whole block is local to the clients' namespace.
@@ -43,59 +41,14 @@ _GATEWAY = f"{_NETWORK}.63.254"
 _PROGRAMS = ("undionly.kpxe", "snponly.efi")  # offered, not loaded
 _MTU = 1500
 _PRIORITY = -20
+# What follows these words ends with us, in a process namespace of its own; `stop` ends it.
+WITH_US = (
+    "setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "sh", "-c", '"$@"; exit $?', "sh",
+)  # fmt: skip
 _AUTOGROUP = Path("/proc/self/autogroup")  # sched(7): where it is on, priorities count within a session only
 
 
-class Namespace:
-    """A network namespace that lives until `close()`, or until this process ends."""
-
-    def __init__(self) -> None:
-        # The shell ends when its standard input does.
-        self._shell = subprocess.Popen(
-            ["unshare", "--net", "sh", "-c", "ip link set lo up && echo ready && exec cat"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert self._shell.stdout is not None and self._shell.stderr is not None
-        if self._shell.stdout.readline() != "ready\n":
-            said = self._shell.stderr.read().strip()
-            self.close()
-            raise OperatorError(f"No network namespace can be made ({said or 'no reason given'}). A lab needs root.")
-        self.pid = self._shell.pid
-
-    def run(self, *command: str) -> str:
-        """Run a command inside; what it printed. Raises OperatorError with what it said."""
-        done = subprocess.run(
-            ["nsenter", f"--net=/proc/{self.pid}/ns/net", "--", *command], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise OperatorError(f"`{' '.join(command)}` failed in the lab: {done.stderr.strip()}")
-        return done.stdout
-
-    def mac(self, interface: str) -> bytes:
-        """An interface's MAC."""
-        (link,) = json.loads(self.run("ip", "-json", "link", "show", "dev", interface))
-        return bytes.fromhex(link["address"].replace(":", ""))
-
-    @contextmanager
-    def entered(self) -> Iterator[None]:
-        """This thread is inside: sockets made here belong to the namespace, and keep belonging to it."""
-        outside = os.open(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/ns/net", os.O_RDONLY)
-        try:
-            _set_namespace(f"/proc/{self.pid}/ns/net")
-            try:
-                yield
-            finally:
-                _set_namespace(f"/proc/self/fd/{outside}")
-        finally:
-            os.close(outside)
-
-    def close(self) -> None:
-        """Let the namespace go."""
-        self._shell.kill()
-        self._shell.communicate()
-
-
-def _stop(outer: "subprocess.Popen[bytes]") -> None:
+def stop(outer: "subprocess.Popen[bytes]") -> None:
     """End a process namespace: `outer` waits for its first process, whose end is that of all within."""
     for process in tree(outer.pid)[1:2] or [outer.pid]:
         with suppress(ProcessLookupError):
@@ -141,10 +94,7 @@ class Lab:
         self._stack.close()
 
     def _build(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            # `kill` shall clean up like Ctrl-C does.
-            self._stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _terminated))
-        self._come_first()
+        come_first(self._stack)
         self._work = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="pxed-bench-")))
         self.root = self._work / "tftp"
         self.root.mkdir()
@@ -173,17 +123,6 @@ class Lab:
             self.server_side.run("ip", "route", "add", _CLIENT_BLOCK, "via", _GATEWAY)
         self.link = ("bench0", self.client_side.mac("bench0"), self.server_side.mac("bench0"))
 
-    def _come_first(self) -> None:
-        """Clients and servers alike (they inherit it) come before what else the host does, until the lab ends."""
-        before = os.getpriority(os.PRIO_PROCESS, 0)
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
-            self._stack.callback(os.setpriority, os.PRIO_PROCESS, 0, before)
-            of_group = _AUTOGROUP.read_text().split()  # empty without one: nothing to raise then
-            if of_group:
-                _AUTOGROUP.write_text(str(_PRIORITY))
-                self._stack.callback(_AUTOGROUP.write_text, of_group[-1])
-
     @property
     def seat(self) -> Seat:
         """Where this lab's clients are."""
@@ -201,7 +140,7 @@ class Lab:
         """
         address = self._address()
         if name == "pxed":
-            return self._start(name, _own_version(), address, port, self._pxed(address), {})
+            return self._start(name, own_version(), address, port, self._pxed(address), {})
         program = find(name, self._cache, note)
         proxied = (_CLIENT_BLOCK,) if self._dhcp else ()
         place = Place(address, self.root, self._clients, self._work, proxied, self._multicast)
@@ -236,12 +175,11 @@ class Lab:
         log = self._work / f"{name}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [*join, "setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child",
-                 "sh", "-c", '"$@"; exit $?', "sh", "nsenter", f"--net=/proc/{self.server_side.pid}/ns/net", "--",
+                [*join, *WITH_US, "nsenter", f"--net=/proc/{self.server_side.pid}/ns/net", "--",
                  *command],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **environment},
             )  # fmt: skip
-        self._stack.callback(_stop, process)
+        self._stack.callback(stop, process)
 
         def alive() -> None:
             if process.poll() is not None:
@@ -271,6 +209,21 @@ class Lab:
         return [sys.executable, "-c", "from pxed.cli import main; main()", "--config", str(config), "serve"]
 
 
+def come_first(stack: ExitStack) -> None:
+    """What this process starts comes before what else the host does, until the stack closes; SIGTERM closes it too."""
+    if threading.current_thread() is threading.main_thread():
+        # `kill` shall clean up like Ctrl-C does.
+        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _terminated))
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
+        stack.callback(os.setpriority, os.PRIO_PROCESS, 0, before)
+        of_group = _AUTOGROUP.read_text().split()  # empty without one: nothing to raise then
+        if of_group:
+            _AUTOGROUP.write_text(str(_PRIORITY))
+            stack.callback(_AUTOGROUP.write_text, of_group[-1])
+
+
 def content(size: int) -> bytes:
     """Bytes that do not repeat and are the same in every run."""
     source, piece = random.Random(size), 1 << 20
@@ -281,19 +234,9 @@ def _terminated(number: int, frame: object) -> NoReturn:
     sys.exit(128 + number)
 
 
-def _own_version() -> str:
+def own_version() -> str:
+    """Of the installed pxed; "?" where it is not installed."""
     try:
         return version("pxed")
     except PackageNotFoundError:
         return "?"
-
-
-def _set_namespace(path: str) -> None:
-    """Move this thread (os.setns is Python 3.12's)."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if ctypes.CDLL(None, use_errno=True).setns(fd, _CLONE_NEWNET) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), path)
-    finally:
-        os.close(fd)

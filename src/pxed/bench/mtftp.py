@@ -18,8 +18,9 @@ from threading import Event, Thread
 from msgspec import Struct, field
 
 from pxed.bench.figures import added, median, percentile, ratio
-from pxed.bench.lab import FILE, Namespace
+from pxed.bench.lab import FILE
 from pxed.bench.measure import Target, alternate
+from pxed.bench.namespace import Namespace
 from pxed.bench.room import Room
 from pxed.errors import OperatorError
 

@@ -4,6 +4,7 @@ One that is installed is used as it is. Otherwise its package is downloaded and 
 installed: the packages would start daemons, and two of them exclude each other.
 """
 
+import gzip
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ from msgspec import Struct
 
 from pxed.errors import OperatorError
 
-__all__ = ["PEERS", "Peer", "Place", "Program", "find"]
+__all__ = ["MULTICAST", "PEERS", "Package", "Peer", "Place", "Program", "find", "find_package"]
 
 
 class Place(Struct, frozen=True):
@@ -31,13 +32,18 @@ class Place(Struct, frozen=True):
     multicast: bool = False  # for TFTP clients that ask for it (RFC 2090)
 
 
-class Peer(Struct, frozen=True):
-    """How a peer is found and started."""
+class Package(Struct, frozen=True):
+    """What Debian calls a program."""
 
     package: str
     program: str
     libraries: tuple[str, ...]  # packages with shared libraries that a minimal system lacks
-    version: tuple[str, ...]  # arguments that make it say its version
+    version: tuple[str, ...]  # arguments that make it say its version; none: its package knows
+
+
+class Peer(Package, frozen=True):
+    """How a peer is found and started."""
+
     command: Callable[[Place], list[str]]  # its arguments
 
 
@@ -104,30 +110,44 @@ PEERS = {
 }
 
 
+# Senders to many at once, each with its receiver.
+MULTICAST = {
+    "udpcast": (Package("udpcast", "udp-sender", (), ()), Package("udpcast", "udp-receiver", (), ())),
+    "uftp": (Package("uftp", "uftp", (), ()), Package("uftp", "uftpd", (), ())),
+}
+
+
 def find(name: str, cache: Path | None = None, note: Callable[[str], None] = lambda text: None) -> Program:
     """A peer's program, downloaded into `cache` (the user's cache directory by default) where it is not installed.
 
     Raises OperatorError when it can be had neither way.
     """
-    peer = PEERS[name]
+    return find_package(PEERS[name], name, cache, note)
+
+
+def find_package(
+    peer: Package, name: str, cache: Path | None = None, note: Callable[[str], None] = lambda text: None
+) -> Program:
+    """The same for any package; `name`: of its place in the cache."""
     installed = shutil.which(peer.program, path=f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin")
     if installed:
-        return Program([installed], _version(peer, [installed], {}), {})
+        return Program([installed], _version(peer, [installed], {}, Path("/")), {})
     unpacked = (cache or _cache()) / name
     if not unpacked.exists():
         note(f"{peer.package} is not installed; unpacking Debian's package into {unpacked} (nothing is started)")
         _unpack(peer, unpacked)
-    program = str(unpacked / "usr/sbin" / peer.program)
+    places = [unpacked / "usr" / directory / peer.program for directory in ("sbin", "bin")]
+    program = str(next((place for place in places if place.exists()), places[0]))
     libraries = [str(path.parent) for path in unpacked.rglob("*.so.*")]
     environment = {"LD_LIBRARY_PATH": ":".join(sorted(set(libraries)))} if libraries else {}
-    return Program([program], _version(peer, [program], environment), environment)
+    return Program([program], _version(peer, [program], environment, unpacked), environment)
 
 
 def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pxed/peers"
 
 
-def _unpack(peer: Peer, into: Path) -> None:
+def _unpack(peer: Package, into: Path) -> None:
     into.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=into.parent) as work:
         try:
@@ -150,8 +170,14 @@ def _run(command: list[str], cwd: str) -> None:
     )  # fmt: skip
 
 
-def _version(peer: Peer, program: list[str], environment: dict[str, str]) -> str:
-    """The first number with a dot in what the program says about itself."""
+def _version(peer: Package, program: list[str], environment: dict[str, str], root: Path) -> str:
+    """The first number with a dot in what the program says about itself, or the version in its package's changelog."""
+    if not peer.version:
+        for log in (root / "usr/share/doc" / peer.package).glob("changelog.Debian*.gz"):
+            first = gzip.decompress(log.read_bytes()).decode(errors="replace").partition("\n")[0]
+            if number := re.search(r"\(([^)]+)\)", first):
+                return number[1]
+        return "?"
     done = subprocess.run(
         [*program, *peer.version], env={**os.environ, **environment}, stdin=subprocess.DEVNULL, capture_output=True,
         text=True, check=False,

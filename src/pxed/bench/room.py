@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from pxed.bench.lab import Lab, Namespace
+from pxed.bench.lab import Lab
+from pxed.bench.namespace import Namespace
 from pxed.errors import OperatorError
 
 __all__ = ["CLIENTS", "Room"]

@@ -7,6 +7,7 @@ from pxed.cli import Command, LazyGroup
 __all__ = ["bench"]
 
 COMMANDS: dict[str, Command] = {
+    "cast": Command("pxed.cli.bench.cast:cast", "A room of machines gets one image at the same time."),
     "fleet": Command("pxed.cli.bench.fleet:fleet", "Machines boot the whole way, in virtual time or a lab."),
     "dhcp": Command("pxed.cli.bench.dhcp:dhcp", "PXE clients ask for something to boot."),
     "http": Command("pxed.cli.bench.http:http", "Clients read one file by HTTP at the same time."),

@@ -19,15 +19,16 @@ __all__ = ["PATIENCE", "fail_if_lost", "number", "running", "size_option"]
 PATIENCE = FiniteRange(0, 86400, min_open=True)
 """Seconds until something is lost."""
 
+_DECIMAL = {"K": 10**3, "M": 10**6, "G": 10**9}
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 def size_option(ctx: click.Context, parameter: click.Parameter, value: str) -> int:
-    """The value of an option that is a size, in bytes: 1408, 256K, 32M, 1G (powers of 1024)."""
-    match = re.fullmatch(r"(\d+)([KMG]?)(?:iB)?", value)
+    """The value of an option that is a size, in bytes: 1408, 256K, 32M, 1G (powers of 1024), 200MB (of 1000)."""
+    match = re.fullmatch(r"(\d+)([KMG]?)(iB|(?<=[KMG])B)?", value)
     if match is None:
         raise click.BadParameter(f"{value!r} is no size; write 1408, 256K, 32M or 1G.")
-    return int(match[1]) * _UNITS[match[2]]
+    return int(match[1]) * (_DECIMAL if match[3] == "B" else _UNITS)[match[2]]
 
 
 def running(address: str, port: int, file: str, pid: int | None) -> "Target":
