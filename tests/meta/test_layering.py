@@ -29,6 +29,7 @@ SANS_IO_COMPILED = {
     "dhcp", "tftp", "tftp_sender", "tftp_admission", "tftp_control", "tftp_figures", "tftp_table", "lines", "pacer",
     "mtftp_groups", "mtftp_figures",
     "sender", "timers", "buf", "blocks", "cast", "parity",
+    "cast_assembler", "cast_frames", "cast_image", "cast_reports", "cast_sequence",
 }  # fmt: skip
 BANNED = {
     "asyncio", "uvloop", "socket", "time", "datetime", "select", "threading", "random", "secrets", "os", "pathlib",
