@@ -243,12 +243,12 @@ cdef class Engine:
         pthread_mutex_unlock(&self.lock)
         return self.ledger.take(first)
 
-    def send(self, id: int, Blob blob, group: tuple | None = None) -> None:
+    def send(self, id: int, Blob blob, group: tuple | None = None, *, quiet: int = 0) -> None:
         """Answer request `id` with a blob (already converted for mode netascii); nothing if it ended meanwhile.
 
-        `group`: the (address, port) that a sender of groups sends it to.
+        `group`: the (address, port) that a sender of groups sends it to. `quiet`: seconds of silence after it.
         """
-        self._post(send_command(id, blob, group))
+        self._post(send_command(id, blob, group, quiet))
 
     def refuse(self, id: int, code: int, text: str) -> None:
         """Answer request `id` with ERROR `code`; nothing if it ended meanwhile."""

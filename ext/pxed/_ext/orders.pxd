@@ -1,12 +1,12 @@
 """Commands for senders, made of Python values."""
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 from pxed._ext.blob cimport Blob
 from pxed._ext.sender cimport Command
 
 # Raise MemoryError; send and join also ValueError for addresses that are none. The caller frees the command.
-cdef Command *send_command(uint64_t id, Blob blob, tuple group) except NULL
+cdef Command *send_command(uint64_t id, Blob blob, tuple group, uint16_t quiet) except NULL
 cdef Command *refuse_command(uint64_t id, uint32_t code, str text) except NULL
 cdef Command *forget_command(uint64_t id) except NULL
 cdef Command *list_command(uint64_t first) except NULL

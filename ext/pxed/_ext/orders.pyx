@@ -27,9 +27,10 @@ cdef Command *_toward(Command *command, tuple peer, str local) except NULL:
     return command
 
 
-cdef Command *send_command(uint64_t id, Blob blob, tuple group) except NULL:
+cdef Command *send_command(uint64_t id, Blob blob, tuple group, uint16_t quiet) except NULL:
     cdef Command *command = _new(COMMAND_SEND, id, b"")
     command.blob = pxed_blob_ref(blob.c)
+    command.quiet = quiet
     return command if group is None else _toward(command, group, "")
 
 

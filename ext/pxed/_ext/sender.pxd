@@ -54,6 +54,7 @@ cdef struct Command:
     uint32_t options       # of the request (tftp.pxd: Option); this and the next two for COMMAND_JOIN
     uint16_t blksize
     uint16_t client_timeout
+    uint16_t quiet         # COMMAND_SEND to a group: s for which nothing follows
     uint32_t error
     size_t size            # of text
     uint8_t text[1]        # `size` bytes follow

@@ -122,11 +122,11 @@ cdef class VirtualTftp:
         """The Request and Finished records since the last call."""
         return self.ledger.take(self.sender.take_events())
 
-    def send(self, id: int, Blob blob, double now, group: tuple | None = None) -> None:
-        """Answer request `id` with a blob, to the (address, port) of a group if the sender knows groups; nothing when
-        it ended meanwhile.
+    def send(self, id: int, Blob blob, double now, group: tuple | None = None, *, quiet: int = 0) -> None:
+        """Answer request `id` with a blob, to the (address, port) of a group if the sender knows groups (`quiet`: as
+        for Engine.send); nothing when it ended meanwhile.
         """
-        self._order(send_command(id, blob, group), now)
+        self._order(send_command(id, blob, group, quiet), now)
 
     def refuse(self, id: int, code: int, text: str, double now) -> None:
         """Answer request `id` with an ERROR; nothing when it ended meanwhile."""

@@ -69,10 +69,10 @@ class Engine:
     def drain(self) -> list[Request | Finished | Listing]:
         """The events since the last call, oldest first."""
 
-    def send(self, id: int, blob: Blob, group: tuple[str, int] | None = None) -> None:
+    def send(self, id: int, blob: Blob, group: tuple[str, int] | None = None, *, quiet: int = 0) -> None:
         """Answer request `id` with a blob (already converted for mode netascii); nothing if it ended meanwhile.
 
-        `group`: the (address, port) that a sender of groups sends it to.
+        `group`: the (address, port) that a sender of groups sends it to. `quiet`: seconds of silence after it.
         """
 
     def refuse(self, id: int, code: int, text: str) -> None:

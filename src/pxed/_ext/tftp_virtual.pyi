@@ -48,9 +48,9 @@ class VirtualTftp:
     def events(self) -> list[Request | Finished | Listing]:
         """The records since the last call."""
 
-    def send(self, id: int, blob: Blob, now: float, group: tuple[str, int] | None = None) -> None:
-        """Answer request `id` with a blob, to the (address, port) of a group if the sender knows groups; nothing when
-        it ended meanwhile.
+    def send(self, id: int, blob: Blob, now: float, group: tuple[str, int] | None = None, *, quiet: int = 0) -> None:
+        """Answer request `id` with a blob, to the (address, port) of a group if the sender knows groups (`quiet`: as
+        for Engine.send); nothing when it ended meanwhile.
         """
 
     def refuse(self, id: int, code: int, text: str, now: float) -> None:
