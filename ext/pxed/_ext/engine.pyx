@@ -26,7 +26,7 @@ from pxed._ext.linux_net cimport (
     pxed_inbox_init,
     pxed_inbox_truncated,
 )
-from pxed._ext.orders cimport forget_command, join_command, list_command, refuse_command, send_command
+from pxed._ext.orders cimport Order, forget_command, join_command, list_command, refuse_command, send_command
 from pxed._ext.pacer cimport Pacer
 from pxed._ext.sender cimport Command, Event, Sender, free_command
 from pxed._ext.tftp_events cimport Ledger
@@ -120,7 +120,7 @@ cdef class Engine:
         self.pacers = [pacer]
         if pacer is not None:
             self.sender.lines.whole = &pacer.c
-        self.ledger = Ledger()
+        self.ledger = Ledger(self.sender)
         self.sockets = []
         self.inbox = <pxed_inbox *>PyMem_RawCalloc(1, sizeof(pxed_inbox))
         self.batch = <pxed_batch *>PyMem_RawCalloc(1, sizeof(pxed_batch))
@@ -154,13 +154,14 @@ cdef class Engine:
             raise ValueError("there must be a place at least, and a TftpSender to have it")
         self.tftp.admission.places = places
 
-    def bind(self, addresses, *, join: bool = False, Pacer pacer=None, multicast_ttl: int = 0) -> list:
+    def bind(self, addresses, *, join: bool = False, Pacer pacer=None, multicast_ttl: int = 0,
+             bulk: bool = False) -> list:
         """Open a socket per (address, port), port 0 for any; returns them as bound. Before `start`.
 
         `pacer` limits what is sent there; the same for all addresses of one interface.
 
         With `join` the ports are those that another engine of this process has bound; the two share the clients. With
-        `multicast_ttl` they send to groups (udp.open_socket).
+        `multicast_ttl` they send to groups, `bulk` is for data that nobody waits for (udp.open_socket).
 
         Raises OSError (address in use, not ours, no permission) naming the address; nothing is bound then.
         """
@@ -172,7 +173,8 @@ cdef class Engine:
         try:
             for address, port in addresses:
                 try:
-                    opened.append(open_socket(address, port, join=join, multicast_ttl=multicast_ttl))
+                    opened.append(
+                        open_socket(address, port, join=join, multicast_ttl=multicast_ttl, bulk=bulk))
                 except OSError as error:
                     raise OSError(error.errno, f"{error.strerror}: UDP {address} port {port}") from error
         except BaseException:
@@ -233,7 +235,9 @@ cdef class Engine:
         self.sender.close()
 
     def drain(self) -> list:
-        """The events since the last call: tftp_events.Request, Finished and Listing, oldest first."""
+        """The events since the last call, oldest first: tftp_events.Request, Finished and Listing, and what kinds of
+        records the sender has of its own.
+        """
         cdef Event *first
         cdef uint64_t count
         read(self.event_fd, &count, sizeof(count))
@@ -269,6 +273,10 @@ cdef class Engine:
         self.ledger.names[self.joined] = request.name
         self._post(command)
         return self.joined
+
+    def post(self, Order order) -> None:
+        """Give the sender an order of its own kinds. Raises ValueError when it was posted before."""
+        self._post(order.take())
 
     def ask_listing(self, size_t first=0) -> None:
         """Ask what runs, from place `first` of the table on: a Listing comes with the events, some 256 transfers."""

@@ -1,13 +1,16 @@
 """What the control plane tells a sender, as commands (sender.pxd)."""
 
-from libc.stdint cimport uint16_t
+from libc.stdint cimport uint8_t, uint16_t
 
 from pxed._ext.blob cimport pxed_blob_ref
 from pxed._ext.linux_net cimport pxed_path_parse
 from pxed._ext.sender cimport (
-    COMMAND_FORGET, COMMAND_JOIN, COMMAND_LIST, COMMAND_REFUSE, COMMAND_SEND, CommandKind, free_command, new_command,
+    COMMAND_FORGET, COMMAND_JOIN, COMMAND_LIST, COMMAND_OWN, COMMAND_REFUSE, COMMAND_SEND, CommandKind, free_command,
+    new_command,
 )
 from pxed._ext.tftp cimport OPT_BLKSIZE, OPT_MULTICAST, OPT_TIMEOUT, OPT_TSIZE
+
+cimport cython
 
 
 cdef Command *_new(CommandKind kind, uint64_t id, bytes text) except NULL:
@@ -61,3 +64,28 @@ cdef Command *join_command(uint64_t id, object request, Blob blob, uint32_t sock
         if name in options:
             command.options |= bit
     return command
+
+
+@cython.final
+@cython.no_gc
+cdef class Order:
+    """A command for a certain kind of sender, ready to be posted, once. Made by functions of that sender's modules."""
+
+    def __dealloc__(self):
+        if self.command is not NULL:
+            free_command(self.command)
+
+    cdef Command *take(self) except NULL:
+        cdef Command *command = self.command
+        if command is NULL:
+            raise ValueError("an order is posted once")
+        self.command = NULL
+        return command
+
+
+cdef Order own_order(const void *data, size_t size):
+    cdef Order order = Order()
+    order.command = new_command(COMMAND_OWN, 0, <const uint8_t *>data, size)
+    if order.command is NULL:
+        raise MemoryError
+    return order

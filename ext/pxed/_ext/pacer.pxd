@@ -5,6 +5,7 @@ from libc.stdint cimport uint64_t
 cdef extern from "pacer.h" nogil:
     ctypedef struct pxed_pacer:
         uint64_t rate
+        uint64_t depth       # ns; pxed_pacer_set_rate sets it
 
     void pxed_pacer_set_rate(pxed_pacer *pacer, uint64_t rate)
     uint64_t pxed_pacer_burst(const pxed_pacer *pacer)

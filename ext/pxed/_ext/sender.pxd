@@ -14,6 +14,7 @@ cdef enum EventKind:
     EVENT_REQUEST      # somebody asks for a file; `data` is the raw request
     EVENT_FINISHED     # a transfer ended; `data` is the peer's error text, if any
     EVENT_LISTING      # the answer to COMMAND_LIST; `data` is an array of the sender's own records, `id` where to go on
+    EVENT_OWN          # one that only this kind of sender has: `data` is its own record (Sender.record)
 
 
 cdef struct Event:
@@ -43,6 +44,7 @@ cdef enum CommandKind:
     COMMAND_LIST       # tell what runs, from place `id` of the table on: some of it, so that nothing waits for it
     COMMAND_FORGET     # request `id` gets no answer from this sender
     COMMAND_JOIN       # serve `blob`, as `id`, to the client at `path`, whose request another sender received
+    COMMAND_OWN        # one that only this kind of sender knows: `text` is its own record, with `thing`
 
 
 cdef struct Command:
@@ -56,6 +58,8 @@ cdef struct Command:
     uint16_t client_timeout
     uint16_t quiet         # COMMAND_SEND to a group: s for which nothing follows
     uint32_t error
+    void *thing            # of COMMAND_OWN: a counted reference, NULL when a sender has taken it over
+    void (*release)(void *thing) noexcept nogil
     size_t size            # of text
     uint8_t text[1]        # `size` bytes follow
 
@@ -81,6 +85,8 @@ cdef class Sender:
 
     # Counters since the beginning, and gauges.
     cdef dict statistics(self)
+    # What an EVENT_OWN tells the control plane. Called by its thread.
+    cdef object record(self, Event *event)
 
     cdef Event *take_events(self) noexcept nogil
     cdef Event *add_event(self, EventKind kind, uint64_t id, const pxed_path *path, const uint8_t *data, size_t size

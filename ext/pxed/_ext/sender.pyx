@@ -44,6 +44,9 @@ cdef class Sender:
     cdef dict statistics(self):
         return {}
 
+    cdef object record(self, Event *event):
+        return None
+
     cdef Event *take_events(self) noexcept nogil:
         """The events since the last call, oldest first; the caller frees each."""
         cdef Event *first = self.first_event
@@ -83,4 +86,6 @@ cdef Command *new_command(CommandKind kind, uint64_t id, const uint8_t *text, si
 
 cdef void free_command(Command *command) noexcept nogil:
     pxed_blob_unref(command.blob)
+    if command.thing is not NULL:
+        command.release(command.thing)
     free(command)

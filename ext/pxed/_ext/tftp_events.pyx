@@ -9,7 +9,7 @@ from pxed._ext.tftp_figures import OUTCOME_NAMES, STATE_NAMES
 from libc.stdlib cimport free
 
 from pxed._ext.linux_net cimport INET6_ADDRSTRLEN, pxed_path, pxed_path_port, pxed_path_text
-from pxed._ext.sender cimport EVENT_LISTING, EVENT_REQUEST, Event
+from pxed._ext.sender cimport EVENT_LISTING, EVENT_OWN, EVENT_REQUEST, Event, Sender
 from pxed._ext.tftp_figures cimport Running
 
 cimport cython
@@ -82,8 +82,9 @@ class Listing(NamedTuple):
 cdef class Ledger:
     """Makes Python records of events; knows which requests run. For one thread."""
 
-    def __cinit__(self):
+    def __cinit__(self, Sender sender=None):
         self.names = {}
+        self.sender = sender
 
     cdef list take(self, Event *first):
         """The records of a list of events, which is freed."""
@@ -101,6 +102,8 @@ cdef class Ledger:
                 self.names[event.id] = intern(request.name)
             elif event.kind == EVENT_LISTING:
                 record = self._listing(event)
+            elif event.kind == EVENT_OWN:
+                record = self.sender.record(event)
             else:
                 record = self._finished(event, peer, data)
             records.append(record)

@@ -13,7 +13,7 @@ from pxed._ext.blob cimport Blob
 from pxed._ext.linux_net cimport (
     iovec, pxed_batch, pxed_batch_clear, pxed_clock, pxed_path, pxed_path_parse, pxed_path_port,
 )
-from pxed._ext.orders cimport forget_command, join_command, list_command, refuse_command, send_command
+from pxed._ext.orders cimport Order, forget_command, join_command, list_command, refuse_command, send_command
 from pxed._ext.pacer cimport Pacer
 from pxed._ext.sender cimport Command, Sender, free_command
 from pxed._ext.tftp cimport DATA_HEADER, OP_ACK, OP_OACK, opcode, write_data_header
@@ -43,7 +43,7 @@ cdef class VirtualTftp:
         self.pacer = pacer
         if pacer is not None:
             self.sender.lines.pace(0, &pacer.c)
-        self.ledger = Ledger()
+        self.ledger = Ledger(self.sender)
 
     def receive(self, data, peer: tuple, double now, local: str = "") -> None:
         """A datagram from `peer`, sent to our address `local`. Raises ValueError for an address that is none."""
@@ -119,7 +119,7 @@ cdef class VirtualTftp:
         return reading.blocks, reading.bytes, found
 
     def events(self) -> list:
-        """The Request and Finished records since the last call."""
+        """The records since the last call."""
         return self.ledger.take(self.sender.take_events())
 
     def send(self, id: int, Blob blob, double now, group: tuple | None = None, *, quiet: int = 0) -> None:
@@ -142,6 +142,10 @@ cdef class VirtualTftp:
         self.ledger.names[self.joined] = request.name
         self._order(join_command(self.joined, request, blob, 0), now)
         return self.joined
+
+    def post(self, Order order, double now) -> None:
+        """Give the sender an order of its own kinds. Raises ValueError when it was posted before."""
+        self._order(order.take(), now)
 
     cdef _order(self, Command *command, double now):
         self.sender.command(command, _now(now))

@@ -30,6 +30,8 @@ SO_SNDBUFFORCE = 32
 # Ahead of bulk TCP in this host's own queue (pfifo_fast's first band): one block at a time waits for its turn a hundred
 # times, and firmware gives up where TCP only slows down. No privilege is needed up to 6.
 INTERACTIVE = 6
+# Beside bulk TCP.
+BULK = 0
 SO_RCVBUFFORCE = 33
 
 # A burst of ACKs or requests of thousands of clients waits here while the thread is busy (2 KiB of truesize or less
@@ -37,14 +39,15 @@ SO_RCVBUFFORCE = 33
 BUFFER = 8 << 20
 
 
-def open_socket(address: str, port: int, *, join: bool = False, multicast_ttl: int = 0) -> socket.socket:
+def open_socket(address: str, port: int, *, join: bool = False, multicast_ttl: int = 0,
+                bulk: bool = False) -> socket.socket:
     """A bound, non-blocking UDP socket for `address` (IPv4 or IPv6). Raises OSError: as socket(2) and bind(2).
 
     With `join` it shares the port of a socket that was opened here before: the kernel gives all datagrams of one
     client's port to the same socket (SO_REUSEPORT).
 
     With `multicast_ttl`, and only then, it sends to groups: through the interface that has `address` (IPv4), whatever
-    the routes are, and not to this host.
+    the routes are, and not to this host. `bulk`: nobody waits for each of its datagrams, others go first.
     """
     cdef uint8_t local[16]
     v6 = ":" in address
@@ -54,7 +57,7 @@ def open_socket(address: str, port: int, *, join: bool = False, multicast_ttl: i
     try:
         sock.setblocking(False)
         sock.setsockopt(*pktinfo, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, INTERACTIVE)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, BULK if bulk else INTERACTIVE)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, join)
         if v6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

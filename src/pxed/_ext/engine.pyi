@@ -1,12 +1,13 @@
 """Engine: sockets, a sender and its timers, run by one native thread that never holds the GIL."""
 
 from collections.abc import Iterator, Sequence
-from typing import final
+from typing import Any, final
 
 from pxed._ext.blob import Blob
+from pxed._ext.orders import Order
 from pxed._ext.pacer import Pacer
 from pxed._ext.sender import Sender
-from pxed._ext.tftp_events import Finished, Listing, Request
+from pxed._ext.tftp_events import Request
 
 @final
 class Engine:
@@ -44,13 +45,14 @@ class Engine:
         join: bool = False,
         pacer: Pacer | None = None,
         multicast_ttl: int = 0,
+        bulk: bool = False,
     ) -> list[tuple[str, int]]:
         """Open a socket per (address, port), port 0 for any; returns them as bound. Before `start`.
 
         `pacer` limits what is sent there; the same for all addresses of one interface.
 
         With `join` the ports are those that another engine of this process has bound; the two share the clients. With
-        `multicast_ttl` they send to groups (udp.open_socket).
+        `multicast_ttl` they send to groups, `bulk` is for data that nobody waits for (udp.open_socket).
 
         Raises OSError (address in use, not ours, no permission) naming the address; nothing is bound then.
         """
@@ -66,8 +68,10 @@ class Engine:
     def stop(self) -> None:
         """End the thread and every transfer, close the sockets. Waits for the thread: some milliseconds."""
 
-    def drain(self) -> list[Request | Finished | Listing]:
-        """The events since the last call, oldest first."""
+    def drain(self) -> list[Any]:
+        """The events since the last call, oldest first: tftp_events.Request, Finished and Listing, and what kinds of
+        records the sender has of its own.
+        """
 
     def send(self, id: int, blob: Blob, group: tuple[str, int] | None = None, *, quiet: int = 0) -> None:
         """Answer request `id` with a blob (already converted for mode netascii); nothing if it ended meanwhile.
@@ -77,6 +81,9 @@ class Engine:
 
     def refuse(self, id: int, code: int, text: str) -> None:
         """Answer request `id` with ERROR `code`; nothing if it ended meanwhile."""
+
+    def post(self, order: Order) -> None:
+        """Give the sender an order of its own kinds. Raises ValueError when it was posted before."""
 
     def ask_listing(self, first: int = 0) -> None:
         """Ask what runs, from place `first` of the table on: a Listing comes with the events, some 256 transfers."""

@@ -1,13 +1,14 @@
 """A sender driven from Python, in virtual time: bytes and a clock in, bytes and deadlines out. For tests."""
 
-from typing import final
+from typing import Any, final
 
 from typing_extensions import Buffer
 
 from pxed._ext.blob import Blob
+from pxed._ext.orders import Order
 from pxed._ext.pacer import Pacer
 from pxed._ext.sender import Sender
-from pxed._ext.tftp_events import Finished, Listing, Request
+from pxed._ext.tftp_events import Request
 
 @final
 class VirtualTftp:
@@ -45,8 +46,8 @@ class VirtualTftp:
         beginning of a datagram that is not the next block.
         """
 
-    def events(self) -> list[Request | Finished | Listing]:
-        """The records since the last call."""
+    def events(self) -> list[Any]:
+        """The records since the last call: Request, Finished, Listing, and those of the sender's own kinds."""
 
     def send(self, id: int, blob: Blob, now: float, group: tuple[str, int] | None = None, *, quiet: int = 0) -> None:
         """Answer request `id` with a blob, to the (address, port) of a group if the sender knows groups (`quiet`: as
@@ -55,6 +56,9 @@ class VirtualTftp:
 
     def refuse(self, id: int, code: int, text: str, now: float) -> None:
         """Answer request `id` with an ERROR; nothing when it ended meanwhile."""
+
+    def post(self, order: Order, now: float) -> None:
+        """Give the sender an order of its own kinds. Raises ValueError when it was posted before."""
 
     def ask_listing(self, first: int, now: float) -> None:
         """Ask what runs, from place `first` of the table on: a Listing comes with the events."""

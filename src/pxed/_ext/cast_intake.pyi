@@ -1,0 +1,1 @@
+"""Reports on their way in to a CastSender. C level only."""

@@ -1,0 +1,1 @@
+"""What a session sends next: repairs, and the walk. C level only."""

@@ -1,0 +1,1 @@
+"""Sessions and receivers of a CastSender. C level only."""
