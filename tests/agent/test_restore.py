@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pxed.agent import plan, restore, session
+from pxed.agent import board, fetcher, restore, session
 from pxed.agent.plan import BACKUP_TABLE
+from pxed.agent.resume import RECORD_BEGIN
 from pxed.agent.session import REBOOT, SHELL, run
 from pxed.agent.target import Target
 from pxed.images.manifest import Partition, PartitionTable
@@ -26,7 +27,7 @@ def dirt(size: int) -> bytes:
 
 def bootable(disk: bytes) -> bool:
     """Whether firmware would find a boot sector, a partition table or a backup of it."""
-    return any(disk[:CHUNK]) or any(disk[-BACKUP_TABLE * 512 :])
+    return any(disk[:RECORD_BEGIN]) or any(disk[-BACKUP_TABLE * 512 :])
 
 
 def test_a_dirty_disk_becomes_the_image(machine: FakeMachine, image: StoredImage, disk: bytes) -> None:
@@ -205,7 +206,7 @@ def test_a_damaged_chunk_fails_the_job_and_leaves_nothing_bootable(
     assert f"Chunk {index} " in server.finish.reason
     assert image.manifest.digest(ordinal).hex() in server.finish.reason
     assert not bootable(path.read_bytes())
-    assert server.ranges.count(frame_range(image, ordinal)) == restore.CHUNK_TRIES - 1
+    assert server.ranges.count(frame_range(image, ordinal)) == fetcher.CHUNK_TRIES - 1
 
 
 def test_a_damaged_table_is_found_before_the_old_one_is_gone(
@@ -240,7 +241,7 @@ def test_a_server_that_is_killed_and_started_again(
     machine: FakeMachine, image: StoredImage, disk: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(restore, "worker_count", lambda: 2)
-    monkeypatch.setattr(plan, "BATCH", 2)
+    monkeypatch.setattr(board, "BATCH", 2)
     path = machine.add_disk("vda", len(disk), content=dirt(len(disk))[: len(disk)])
     server = ImageServer(image)
     reached, refused = threading.Event(), threading.Event()
@@ -384,7 +385,7 @@ def test_the_seal_comes_last_and_its_first_block_last_of_all(
         write(self, offset, data)
 
     monkeypatch.setattr(Target, "write", record)
-    machine.add_disk("vda", len(disk))
+    machine.add_disk("vda", len(disk), content=dirt(len(disk))[: len(disk)])
     with ImageServer(image) as server:
         run(machine, machine.options(server))
     tail = len(disk) // CHUNK * CHUNK

@@ -53,7 +53,7 @@ def test_a_disk_that_refuses_is_named_with_the_place(disk: Target, monkeypatch: 
     def refuse(*_: object) -> int:
         raise OSError(5, "Input/output error")
 
-    for name in ("pwrite", "preadv", "fsync"):
+    for name in ("pwritev", "preadv", "fsync"):
         monkeypatch.setattr(os, name, refuse)
     with pytest.raises(AgentFailure, match="refuses to be written at byte 512: Input/output error"):
         disk.write(512, aligned_buffer(512))

@@ -11,7 +11,18 @@ import msgspec
 
 from pxed.images.chunk import CHUNK, Compressor, digest_of, is_zero
 from pxed.images.manifest import Manifest, Partition, PartitionTable
-from pxed.types import ClaimAnswer, ClaimRequest, FinishAnswer, FinishRequest, Report, ReportAnswer
+from pxed.types import (
+    CastJoin,
+    CastSession,
+    ClaimAnswer,
+    ClaimRequest,
+    FinishAnswer,
+    FinishRequest,
+    ImageFacts,
+    Ranges,
+    Report,
+    ReportAnswer,
+)
 
 TOKEN, RUN = "token-of-the-test", "run-of-the-test"
 
@@ -30,6 +41,11 @@ class StoredImage:
     @property
     def layout(self) -> bytes:
         return b"".join(len(frame).to_bytes(4, "little") for frame in self.frames)
+
+    @property
+    def facts(self) -> ImageFacts:
+        disk = self.manifest
+        return ImageFacts(self.id, "golden", disk.size, disk.sector, len(self.data), disk.stored_chunks)
 
     @property
     def data(self) -> bytes:
@@ -63,11 +79,16 @@ class ImageServer:
     before: Callable[[str, "Handler"], None] = lambda path, handler: None
     data: bytes = b""
     stop: str = ""
+    session: CastSession | None = None  # that a join is answered with; None: refused
+    transport: str = "auto"
+    public: bool = False
     # -- what was seen
     claims: list[ClaimRequest] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
     finish: FinishRequest | None = None
     ranges: list[tuple[int, int]] = field(default_factory=list)
+    posted: list[tuple[tuple[int, int], ...]] = field(default_factory=list)
+    joins: list[CastJoin] = field(default_factory=list)
     finished: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -157,6 +178,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _get(self, owner: ImageServer, path: str) -> None:
         self._authorised()
+        if path in (f"pxed/image/{owner.image.id}", "pxed/image/golden"):
+            self._json(owner.image.facts)
+            return
         parts = {
             f"pxed/image/{owner.image.id}/manifest": owner.image.manifest.encode(),
             f"pxed/image/{owner.image.id}/layout": owner.image.layout,
@@ -180,19 +204,30 @@ class Handler(BaseHTTPRequestHandler):
                 raise Answer(403, "The token is not valid.")
             owner.claims.append(claim)
             image = owner.image.id
-            self._json(ClaimAnswer(7, "restore", image, "test-image", RUN, owner.debug, report_every=0.05))
+            self._json(ClaimAnswer(7, "restore", image, "test-image", RUN, owner.debug, 0.05, owner.transport))
             return
         self._authorised()
-        if path == "pxed/agent/report":
+        if path == "pxed/cast/join":
+            if owner.session is None:
+                raise Answer(409, "Multicast is off.")
+            owner.joins.append(msgspec.json.decode(body, type=CastJoin))
+            self._json(owner.session)
+        elif path == f"pxed/image/{owner.image.id}/data":
+            ranges = msgspec.json.decode(body, type=Ranges).ranges
+            owner.posted.append(ranges)
+            self._send(200, b"".join(owner.data[start:stop] for start, stop in ranges))
+        elif path == "pxed/agent/report":
             owner.reports.append(msgspec.json.decode(body, type=Report))
             self._json(ReportAnswer(owner.stop))
         elif path == "pxed/agent/finish":
             owner.finish = msgspec.json.decode(body, type=FinishRequest)
             self._json(FinishAnswer("shell" if owner.debug and not owner.finish.ok else "reboot"))
             owner.finished.set()
+        else:
+            raise Answer(404, "No such call.")
 
     def _authorised(self) -> None:
-        if self.headers.get("Authorization") != f"Bearer {RUN}":
+        if not self.server.owner.public and self.headers.get("Authorization") != f"Bearer {RUN}":
             raise Answer(401, "No valid run token.")
 
     def _json(self, value: msgspec.Struct) -> None:

@@ -4,6 +4,8 @@ The first megabyte of the disk and the chunks that hold the backup GPT are the *
 is written and come last, so that a disk that was not finished has neither boot sector nor partition table.
 """
 
+from array import array
+from collections.abc import Iterable
 from itertools import accumulate
 
 from msgspec import Struct
@@ -13,9 +15,8 @@ from pxed.images.chunk import CHUNK
 from pxed.images.manifest import Manifest, parse_layout
 from pxed.types import Step
 
-__all__ = ["BATCH", "Batch", "Piece", "Plan", "make_plan"]
+__all__ = ["Piece", "Plan", "make_plan", "stretches"]
 
-BATCH = 8  # chunks in one request: large enough to keep a disk streaming, small enough to lose in an outage
 ZERO_SLICE = 256 << 20  # zeroed by one call: the job can be stopped, and is seen to move, between two
 BACKUP_TABLE = 34  # sectors at the end of the disk that a GPT takes with the usual 128 entries (512-byte sectors)
 
@@ -23,6 +24,7 @@ BACKUP_TABLE = 34  # sectors at the end of the disk that a GPT takes with the us
 class Piece(Struct, frozen=True):
     """One stored chunk: where it lies in the image's data and on the disk, and what it must be."""
 
+    ordinal: int  # among the stored chunks
     index: int  # of the chunk, on the disk
     offset: int  # on the disk
     length: int  # raw bytes
@@ -31,67 +33,75 @@ class Piece(Struct, frozen=True):
     stored: int  # bytes there
 
 
-class Batch(Struct, frozen=True):
-    """Chunks whose frames follow each other in the image's data: one request."""
+class Plan:
+    """The whole restore. A piece is made when it is asked for: a terabyte has a million of them."""
 
-    pieces: tuple[Piece, ...]
+    def __init__(self, manifest: Manifest, lengths: "array[int]") -> None:
+        self.manifest = manifest
+        self.size = manifest.size  # bytes of the image's disk
+        self.lengths = lengths  # stored bytes, by ordinal
+        self._indexes = manifest.indexes()
+        self._starts = array("Q", accumulate(lengths, initial=0))
+        sealed = _sealed(manifest)
+        edges = {*range(min(1, self.count)), *range(max(0, self.count - len(sealed)), self.count)}
+        self.seal = tuple(ordinal for ordinal in sorted(edges) if self._indexes[ordinal] in sealed)
+        """Ordinals of the seal's stored chunks, in disk order."""
+        self.empty_head = 0 if self.count and not self._indexes[0] else manifest.chunk_length(0)
+        """Bytes of the disk's first chunk when it is zero; it belongs to the seal then too, and is in no zero run."""
+        self.zeros = tuple(
+            (start, min(ZERO_SLICE, offset + length - start))
+            for offset, length in _after(self.empty_head, manifest.zero_runs())
+            for start in range(offset, offset + length, ZERO_SLICE)
+        )
+        """(offset, length) of what is zeroed, each at most ZERO_SLICE."""
 
     @property
-    def start(self) -> int:
-        """First byte in the image's data."""
-        return self.pieces[0].stored_at
+    def count(self) -> int:
+        """Stored chunks."""
+        return len(self.lengths)
 
     @property
     def stored(self) -> int:
-        """Bytes in the image's data."""
-        return self.pieces[-1].stored_at + self.pieces[-1].stored - self.start
+        """Bytes of the image's data."""
+        return self._starts[-1]
 
-
-class Plan(Struct, frozen=True):
-    """The whole restore."""
-
-    size: int  # bytes of the image's disk
-    zeros: tuple[tuple[int, int], ...]  # (offset, length), each at most ZERO_SLICE
-    batches: tuple[Batch, ...]  # everything stored but the seal
-    seal: tuple[Piece, ...]  # stored chunks of the seal, in disk order
-
-    @property
-    def fetched(self) -> int:
-        """Bytes that come over the network."""
-        return sum(batch.stored for batch in self.batches) + sum(piece.stored for piece in self.seal)
+    def piece(self, ordinal: int) -> Piece:
+        """A stored chunk."""
+        index = self._indexes[ordinal]
+        return Piece(
+            ordinal,
+            index,
+            index * CHUNK,
+            self.manifest.chunk_length(index),
+            self.manifest.digest(ordinal),
+            self._starts[ordinal],
+            self.lengths[ordinal],
+        )
 
 
 def make_plan(manifest: Manifest, layout: bytes) -> Plan:
     """The plan for an image as one store holds it. Raises ManifestError when the layout is not this image's."""
-    lengths = parse_layout(layout, manifest)
-    sealed = _sealed(manifest)
-    batches: list[Batch] = []
-    seal: list[Piece] = []
-    open_batch: list[Piece] = []
+    return Plan(manifest, parse_layout(layout, manifest))
 
-    def close_batch() -> None:
-        if open_batch:
-            batches.append(Batch(tuple(open_batch)))
-            open_batch.clear()
 
-    starts = accumulate(lengths, initial=0)
-    for ordinal, (index, stored_at, stored) in enumerate(zip(manifest.indexes(), starts, lengths, strict=False)):
-        length = manifest.chunk_length(index)
-        piece = Piece(index, index * CHUNK, length, manifest.digest(ordinal), stored_at, stored)
-        if index in sealed:
-            seal.append(piece)
-            close_batch()
-            continue
-        open_batch.append(piece)
-        if len(open_batch) == BATCH:
-            close_batch()
-    close_batch()
-    zeros = tuple(
-        (start, min(ZERO_SLICE, offset + length - start))
-        for offset, length in manifest.zero_runs()
-        for start in range(offset, offset + length, ZERO_SLICE)
-    )
-    return Plan(manifest.size, zeros, tuple(batches), tuple(seal))
+def stretches(pieces: Iterable[Piece]) -> list[tuple[int, int]]:
+    """[start, stop) of the image's data that pieces in ascending order take, neighbours as one."""
+    found: list[tuple[int, int]] = []
+    for piece in pieces:
+        stop = piece.stored_at + piece.stored
+        if found and found[-1][1] == piece.stored_at:
+            found[-1] = (found[-1][0], stop)
+        else:
+            found.append((piece.stored_at, stop))
+    return found
+
+
+def _after(head: int, runs: Iterable[tuple[int, int]]) -> Iterable[tuple[int, int]]:
+    """Runs of (offset, length) without the first `head` bytes of the disk."""
+    for offset, length in runs:
+        if offset + length > head:
+            start = max(offset, head)
+            yield start, offset + length - start
 
 
 def _sealed(manifest: Manifest) -> set[int]:

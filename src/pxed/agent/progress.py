@@ -11,24 +11,65 @@ from pxed.agent.failure import Stopped
 from pxed.agent.server import Connection, Refused, Unreachable
 from pxed.types import Report, Step
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "Tally", "gigabytes"]
 
 RATE_WINDOW = 5.0  # seconds over which the rate is an average
 LONGEST_SILENCE = 3600.0  # seconds without a word from the server after which the machine is freed for another try
 
 
-class Progress:
-    """Counts, and reports what it counted. `add` may be called from any thread."""
+class Tally:
+    """Counts what is done, and stops those who do it. Any thread may call it."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.stop_reason = ""
+        self.stopped = threading.Event()  # whoever ends the work stops everything that waits on it
+        self.step = Step.TARGET
+        self.done = self.total = 0  # bytes of disk
+        self._say = say
+        self._lock = threading.Lock()
+
+    def begin(self, step: Step, text: str = "") -> None:
+        """A step begins."""
+        self.step = step
+        if text:
+            self.message(text)
+
+    def message(self, text: str) -> None:
+        """A sentence for whoever watches."""
+        self._say(text)
+
+    def expect(self, total: int) -> None:
+        """Bytes of disk that there are to lay down."""
+        self.total = total
+
+    def add(self, count: int) -> None:
+        """Bytes of disk laid down."""
+        with self._lock:
+            self.done += count
+
+    def check(self) -> None:
+        """Raise Stopped when the work was taken away."""
+        if self.stopped.is_set():
+            raise Stopped(self.stop_reason)
+
+    def stop(self, reason: str) -> None:
+        """End everything that works on it."""
+        self.stop_reason = self.stop_reason or reason
+        self.stopped.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait; True when the work was stopped meanwhile."""
+        return self.stopped.wait(seconds)
+
+
+class Progress(Tally):
+    """Reports what it counts to the server."""
 
     def __init__(
         self, connection: Connection, every: float, now: Callable[[], float], say: Callable[[str], None]
     ) -> None:
-        self.stop_reason = ""
-        self.stopped = threading.Event()  # the server, or the agent's own end, stops everything that waits on it
-        self.step = Step.TARGET
-        self._connection, self._every, self._now, self._say = connection, every, now, say
-        self._lock = threading.Lock()
-        self._done = self._total = 0
+        super().__init__(say)
+        self._connection, self._every, self._now = connection, every, now
         self._messages: deque[tuple[Step, str]] = deque()
         self._samples: deque[tuple[float, int]] = deque()
         self._wake = threading.Event()
@@ -46,54 +87,25 @@ class Progress:
         self._thread.join()
         self._connection.close()
 
-    def begin(self, step: Step, text: str = "") -> None:
-        """A step begins."""
-        self.step = step
-        if text:
-            self.message(text)
-
     def message(self, text: str) -> None:
         """A sentence for the timeline and the machine's console."""
-        self._say(text)
+        super().message(text)
         with self._lock:
             self._messages.append((self.step, text))
         self._wake.set()
 
-    def expect(self, total: int) -> None:
-        """Bytes of disk that there are to lay down."""
-        self._total = total
-
-    def add(self, count: int) -> None:
-        """Bytes of disk laid down."""
-        with self._lock:
-            self._done += count
-
-    def check(self) -> None:
-        """Raise Stopped when the server has taken the job away."""
-        if self.stopped.is_set():
-            raise Stopped(self.stop_reason)
-
-    def stop(self, reason: str) -> None:
-        """End everything that works on the job."""
-        self.stop_reason = self.stop_reason or reason
-        self.stopped.set()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait; True when the job was stopped meanwhile."""
-        return self.stopped.wait(seconds)
-
     def snapshot(self, message: str = "", step: Step | None = None) -> Report:
         """The figures of this moment."""
         with self._lock:
-            now, done = self._now(), self._done
+            now, done = self._now(), self.done
             self._samples.append((now, done))
             while now - self._samples[0][0] > RATE_WINDOW and len(self._samples) > 2:
                 self._samples.popleft()
             began, before = self._samples[0]
             moving = self.step == Step.RESTORE and now > began
             rate = (done - before) / (now - began) if moving else 0.0
-            percent = 100.0 * done / self._total if self._total else 0.0
-        return Report(step or self.step, round(percent, 1), done, self._total, round(rate), message)
+            percent = 100.0 * done / self.total if self.total else 0.0
+        return Report(step or self.step, round(percent, 1), done, self.total, round(rate), message)
 
     def _run(self) -> None:
         heard = self._now()
@@ -126,3 +138,8 @@ class Progress:
                 self._messages.popleft()
                 if not self._messages:
                     return
+
+
+def gigabytes(count: int) -> str:
+    """Bytes as an operator reads them: '1.5 GB', '20.0 MB'."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

@@ -5,15 +5,26 @@ is an `Unreachable`, and tried again with growing pauses. A clear no is a `Refus
 """
 
 import http.client
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
 from pxed.agent.failure import Stopped
 from pxed.errors import PeerError
-from pxed.types import ClaimAnswer, ClaimRequest, FinishAnswer, FinishRequest, Report, ReportAnswer
+from pxed.types import (
+    CastJoin,
+    CastSession,
+    ClaimAnswer,
+    ClaimRequest,
+    FinishAnswer,
+    FinishRequest,
+    ImageFacts,
+    Ranges,
+    Report,
+    ReportAnswer,
+)
 
 __all__ = ["Connection", "Patience", "Refused", "Unreachable"]
 
@@ -59,15 +70,15 @@ class Connection:
 
     def claim(self, request: ClaimRequest) -> ClaimAnswer:
         """Take the job that the token stands for. Safe to repeat."""
-        return self._post("claim", request, ClaimAnswer)
+        return self._post("agent/claim", request, ClaimAnswer)
 
     def report(self, report: Report) -> ReportAnswer:
         """Say how far the job is."""
-        return self._post("report", report, ReportAnswer)
+        return self._post("agent/report", report, ReportAnswer)
 
     def finish(self, request: FinishRequest) -> FinishAnswer:
         """End the job. Safe to repeat."""
-        return self._post("finish", request, FinishAnswer)
+        return self._post("agent/finish", request, FinishAnswer)
 
     def fetch(self, name: str) -> bytes:
         """A whole file of the server."""
@@ -83,6 +94,27 @@ class Connection:
         if not response.getheader("Content-Range", "").startswith(f"bytes {start}-{end}/"):
             self.close()
             raise Unreachable("The server answered with another range than was asked for.")
+        self._fill(response, into)
+
+    def fetch_ranges(self, name: str, ranges: Sequence[tuple[int, int]], into: memoryview) -> None:
+        """Fill `into` with stretches [start, stop) of a file, one after another. Raises Unreachable when fewer come."""
+        body = msgspec.json.encode(Ranges(tuple(ranges)))
+        response = self._request("POST", name, {"Content-Type": "application/json"}, body)
+        if response.status != 200:
+            self._body(response, 200)
+        self._fill(response, into)
+
+    def facts(self, image: str) -> ImageFacts:
+        """What there is to know of an image, by name or id."""
+        return self._decode(
+            self._body(self._request("GET", f"pxed/image/{quote(image, safe='')}", {}), 200), ImageFacts
+        )
+
+    def join(self, request: CastJoin) -> CastSession:
+        """Take part in the multicast session of an image. Safe to repeat. Refused with 409 where there is none."""
+        return self._post("cast/join", request, CastSession)
+
+    def _fill(self, response: http.client.HTTPResponse, into: memoryview) -> None:
         done = 0
         try:
             while done < len(into) and (got := response.readinto(into[done:])):
@@ -100,8 +132,11 @@ class Connection:
 
     def _post(self, name: str, body: msgspec.Struct, answer: type[T]) -> T:
         headers = {"Content-Type": "application/json"}
-        response = self._request("POST", f"pxed/agent/{name}", headers, msgspec.json.encode(body))
-        data = self._body(response, 200)
+        response = self._request("POST", f"pxed/{name}", headers, msgspec.json.encode(body))
+        return self._decode(self._body(response, 200), answer)
+
+    @staticmethod
+    def _decode(data: bytes, answer: type[T]) -> T:
         try:
             return msgspec.json.decode(data, type=answer)
         except _NOT_JSON as error:

@@ -10,13 +10,13 @@ from pxed.agent.failure import AgentFailure, Stopped
 from pxed.agent.host import Host
 from pxed.agent.identity import identify
 from pxed.agent.options import Options
-from pxed.agent.plan import Batch, Piece, Plan, check_fits, make_plan
-from pxed.agent.progress import Progress
+from pxed.agent.plan import Piece, Plan, check_fits
+from pxed.agent.progress import Progress, gigabytes
 from pxed.agent.server import Connection, Patience, Refused, Unreachable
+from pxed.agent.source import Source
 from pxed.agent.table import finish_table
 from pxed.agent.target import Target
 from pxed.agent.uefi import set_boot_entry
-from pxed.images.manifest import Manifest, ManifestError
 from pxed.types import ClaimAnswer, ClaimRequest, DiskFact, FinishRequest, Step
 
 __all__ = ["REBOOT", "SHELL", "run"]
@@ -68,7 +68,10 @@ class Session:
 
     def __init__(self, host: Host, options: Options, answer: ClaimAnswer, disks: list[DiskFact]) -> None:
         self._host, self._options, self._answer, self._disks = host, options, answer, disks
-        self._progress = Progress(self._connection(), answer.report_every, host.now, host.say)
+        self._progress = Progress(Connection(options.server, answer.run), answer.report_every, host.now, host.say)
+        self._source = Source(
+            options.server, answer.image, self._progress, self._patience, run=answer.run, me=os.urandom(16).hex()
+        )
         self._fetched = 0
 
     def run(self) -> int:
@@ -95,19 +98,20 @@ class Session:
     # -- the steps --------------------------------------------------------------------------------------------------
 
     def _restore(self) -> None:
-        progress = self._progress
+        progress, source = self._progress, self._source
         if self._answer.kind != "restore":
             raise AgentFailure(
                 Step.CLAIM, f"This environment cannot do a job of kind {self._answer.kind}: build the environment anew."
             )
-        manifest, plan = self._get_plan()
+        plan = source.plan()
+        manifest = plan.manifest
         progress.expect(manifest.size)
         fact = choose(self._disks, manifest.size, manifest.sector)
         target = Target(self._host.dev / fact.path.removeprefix("/dev/"))
         try:
             check_fits(manifest, target.size)
             model = f" ({fact.model})" if fact.model else ""
-            progress.message(f"The target is {fact.path}{model}, {_gigabytes(fact.size)}.")
+            progress.message(f"The target is {fact.path}{model}, {gigabytes(fact.size)}.")
             progress.begin(Step.RESTORE)
             seal = self._write(plan, target)
             progress.begin(Step.VERIFY)
@@ -126,36 +130,18 @@ class Session:
         progress.begin(Step.BOOT_ENTRY)
         progress.message(set_boot_entry(self._host, target, manifest, self._answer.image_name))
 
-    def _get_plan(self) -> tuple[Manifest, Plan]:
-        name = f"pxed/image/{self._answer.image}"
-        try:
-            with self._connection() as connection:
-                data = self._patience().call(lambda: connection.fetch(f"{name}/manifest"))
-                manifest = Manifest.decode(data, self._answer.image)
-                layout = self._patience().call(lambda: connection.fetch(f"{name}/layout"))
-            return manifest, make_plan(manifest, layout)
-        except Refused as refusal:
-            raise AgentFailure(Step.TARGET, f"The server does not give the image: {refusal}") from refusal
-        except ManifestError as error:
-            raise AgentFailure(Step.TARGET, f"The server's image is damaged: {error}.") from error
-
     def _write(self, plan: Plan, target: Target) -> list[tuple[Piece, bytes]]:
         """Everything, the seal last; returns the seal, for reading it back."""
-        progress, began = self._progress, self._host.now()
-        self._fetched = plan.fetched
-        # The seal is fetched first: a damaged table is found before the old one is gone.
-        with self._fetcher() as fetcher:
-            seal = [item for piece in plan.seal for item in fetcher.chunks(Batch((piece,)))]
-        progress.check()  # the last moment at which a job that was cancelled leaves the disk as it is
-        restore.unseal(target)
-        restore.lay_down(plan, target, progress, self._fetcher)
-        target.flush()
-        progress.check()
-        restore.write_seal(seal, target, progress)
-        seconds = max(self._host.now() - began, 0.001)
-        progress.message(
-            f"Restored {_gigabytes(plan.size)} in {seconds:.1f} s ({plan.size / seconds / 1e6:.0f} MB/s of disk), "
-            f"{_gigabytes(plan.fetched)} of it over the network."
+        host, began = self._host, self._host.now()
+        work = restore.Restore(plan, target, self._progress, self._source)
+        try:
+            seal = work.run()
+        finally:
+            self._fetched = work.figures.fetched
+        seconds = max(host.now() - began, 0.001)
+        self._progress.message(
+            f"Restored {gigabytes(plan.size)} in {seconds:.1f} s ({plan.size / seconds / 1e6:.0f} MB/s of disk): "
+            f"{work.account()}"
         )
         return seal
 
@@ -166,7 +152,7 @@ class Session:
             self._host.say(f"The job failed at the step {request.step}: {request.reason}")
         patience = Patience(JOB_PATIENCE, self._host.now, _sleeper(self._host), self._host.say)
         try:
-            with self._connection() as connection:
+            with self._source.connection() as connection:
                 then = patience.call(lambda: connection.finish(request)).then
         except Refused as refusal:
             self._host.say(f"The server does not take the job's end: {refusal}")
@@ -178,14 +164,8 @@ class Session:
             self._host.say("The job is done.")
         return SHELL if then == "shell" else REBOOT
 
-    def _connection(self) -> Connection:
-        return Connection(self._options.server, self._answer.run)
-
     def _patience(self) -> Patience:
         return Patience(JOB_PATIENCE, self._host.now, self._progress.wait, self._host.say)
-
-    def _fetcher(self) -> restore.Fetcher:
-        return restore.Fetcher(self._connection(), self._answer.image, self._progress, self._patience())
 
 
 def _sleeper(host: Host) -> Callable[[float], bool]:
@@ -194,7 +174,3 @@ def _sleeper(host: Host) -> Callable[[float], bool]:
         return False
 
     return sleep
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

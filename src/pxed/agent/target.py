@@ -1,5 +1,6 @@
 """The disk that is written: a block device, or (in tests) a plain file of the same size."""
 
+import errno
 import fcntl
 import mmap
 import os
@@ -54,10 +55,17 @@ class Target:
 
     def write(self, offset: int, data: memoryview) -> None:
         """Write all of `data`, which lies in an `aligned_buffer`. Raises AgentFailure naming the place."""
+        self._write(offset, data, 0)
+
+    def write_through(self, offset: int, data: memoryview) -> None:
+        """As `write`; it is on the medium afterwards, whatever else the disk still keeps for later."""
+        self._write(offset, data, os.RWF_DSYNC)
+
+    def _write(self, offset: int, data: memoryview, flags: int) -> None:
         done = 0
         while done < len(data):
             try:
-                done += os.pwrite(self._fd, data[done:], offset + done)
+                done += os.pwritev(self._fd, [data[done:]], offset + done, flags)
             except OSError as error:
                 raise AgentFailure(
                     Step.RESTORE,
@@ -81,8 +89,10 @@ class Target:
     def zero(self, offset: int, length: int) -> None:
         """Make a range read as zeros: by the device itself (BLKZEROOUT), else by writing them.
 
-        Not by discarding alone: what a discarded block reads as is left to the device.
+        Not by discarding alone: what a discarded block reads as is left to the device. Holes of a file are left.
         """
+        if not self._is_device and self._is_hole(offset, length):
+            return
         if self._device_zeroes:
             try:
                 fcntl.ioctl(self._fd, BLKZEROOUT, struct.pack("=QQ", offset, length))
@@ -91,6 +101,12 @@ class Target:
                 self._device_zeroes = False
         for start in range(offset, offset + length, ZERO_BLOCK):
             self.write(start, self._zeros[: min(ZERO_BLOCK, offset + length - start)])
+
+    def _is_hole(self, offset: int, length: int) -> bool:
+        try:
+            return os.lseek(self._fd, offset, os.SEEK_DATA) >= offset + length
+        except OSError as error:
+            return error.errno == errno.ENXIO  # no data from there on
 
     def flush(self) -> None:
         """Everything written so far is on the medium afterwards. Raises AgentFailure when the disk says otherwise."""

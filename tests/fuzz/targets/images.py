@@ -96,12 +96,10 @@ def _parts(source: Source) -> None:
         plan = make_plan(manifest, source.rest())
     except ManifestError:
         return
-    pieces = sorted(
-        [*plan.seal, *(piece for batch in plan.batches for piece in batch.pieces)], key=lambda piece: piece.index
-    )
+    pieces = [plan.piece(ordinal) for ordinal in range(plan.count)]
     assert [piece.index for piece in pieces] == indexes
     assert all(first.stored_at + first.stored == second.stored_at for first, second in pairwise(pieces))
-    assert plan.fetched == sum(piece.stored for piece in pieces)
+    assert plan.stored == sum(piece.stored for piece in pieces)
 
 
 def _covers(manifest: Manifest) -> None:
