@@ -82,7 +82,9 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    # A file of this very moment is read anew for each client, and such groups are of one client each.
+    monkeypatch.setattr("pxed.service.blobs.RACY_SECONDS", 0)
     with Net() as net:
         site = Site(net, tmp_path)
         yield site

@@ -21,13 +21,15 @@ SERVER = "10.0.0.1"
 class Multicast:
     """An RFC 2090 client that keeps a map of what it has; with the manners of atftp.
 
-    It acknowledges only while it is the master: its first gap, after each DATA and after the OACK that says so. A
-    slave that has everything waits to be made master, and acknowledges the last block then.
+    It acknowledges only while it is the master: its first gap, after the OACK that says so and after each DATA that it
+    asked for. Other DATA is thrown away then, and it asks once more. A slave takes all, and waits with everything to be
+    made master; it acknowledges the last block then.
     """
 
     timeout = 5.0
     tries = 3
     hears_multicast = True
+    picky = True  # as the master
 
     def __init__(self, name: str, peer: Address, *, blksize: int = 512, pause: float = 0.0) -> None:
         """`pause`: seconds that it needs for each packet."""
@@ -38,13 +40,13 @@ class Multicast:
         self.gap = 1  # the first block that it misses
         self.last = 0  # number of the last block, once seen
         self.group: Address | None = None
-        self.master = False
+        self.master = self.asked_again = False
         self.server_port = 69
         self.deadline: float | None = None
         self.silent = 0
         self.done = self.dead = False
         self.failed = ""
-        self.finished_at = 0.0
+        self.started_at = self.first_data_at = self.finished_at = 0.0
         self.was_master = 0
 
     @property
@@ -52,6 +54,7 @@ class Multicast:
         return b"".join(self.blocks[block] for block in sorted(self.blocks))
 
     def start(self, now: float) -> list[bytes]:
+        self.started_at = now
         self.deadline = now + self.timeout
         return [rrq(self.name, **self.options)]
 
@@ -90,6 +93,7 @@ class Multicast:
             address, port, mc = options["multicast"].split(",")
             self.group, self.master = (address, int(port)), mc == "1"
         self.was_master += self.master
+        self.asked_again = False
         return self._after_oack(now)
 
     def _after_oack(self, now: float) -> list[bytes]:
@@ -97,7 +101,12 @@ class Multicast:
 
     def _on_data(self, datagram: bytes, now: float) -> list[bytes]:
         block = number(datagram)
+        self.first_data_at = self.first_data_at or now
         assert block > 0
+        if self.picky and self.master and block != self.gap:
+            again, self.asked_again = not self.asked_again, True
+            return [ack(self.gap - 1)] if again else []
+        self.asked_again = False
         assert self.blocks.setdefault(block, datagram[4:]) == datagram[4:], "two contents of one block"
         if len(datagram) < 4 + self.blksize:
             self.last = block
@@ -119,6 +128,7 @@ class Edk2(Multicast):
 
     timeout = 4.0
     tries = 6
+    picky = False
 
     def _after_oack(self, now: float) -> list[bytes]:
         return self._acknowledge(now)
@@ -132,6 +142,7 @@ class Ipxe(Multicast):
     """iPXE's tftm://: takes nothing that is sent to the group; answers any unicast packet; gives up after 16 s."""
 
     hears_multicast = False
+    picky = False
     timeout = 0.25
     tries = 5
 

@@ -4,12 +4,12 @@ from pxed._ext.tftp_figures import OUTCOME_NAMES
 
 from libc.string cimport memset
 
-from pxed._ext.mtftp_groups cimport BUCKETS
+from pxed._ext.mtftp_members cimport BUCKETS
 from pxed._ext.tftp_figures cimport LISTED
 from pxed._ext.tftp_table cimport STATE_OPTIONS, STATE_SENDING
 
 # In the order of the enumeration in mtftp_groups.pxd.
-DROP_NAMES = ("malformed", "opcode", "unknown-peer", "stale-ack", "slave-ack", "no-memory", "busy")
+DROP_NAMES = ("malformed", "opcode", "unknown-peer", "stale-ack", "slave-ack", "no-memory", "busy", "stranger")
 
 
 cdef size_t list_members(Member **buckets, size_t *after, Running *running, uint64_t now) noexcept nogil:
@@ -40,11 +40,12 @@ cdef size_t list_members(Member **buckets, size_t *after, Running *running, uint
     return count
 
 
-cdef dict counters_dict(const Counters *counters, size_t groups, size_t members):
+cdef dict counters_dict(const Counters *counters, size_t groups, size_t members, size_t unproven):
     """Counters since the beginning and gauges; `outcome.NAME` and `drop.REASON` among them."""
     statistics = {
         "groups": groups,
         "running": members,
+        "unproven": unproven,
         "joined": counters.joined,
         "datagrams": counters.datagrams,
         "bytes": counters.bytes,
