@@ -137,7 +137,8 @@ each part speaks for itself, so that losing one loses only what it says.
     36  u32  chunks proved and written
 
 Counters count from the join, modulo 2^32. *Expected* is by sequence numbers, since the first DATA heard: loss between
-two reports is 1 - (received' - received) / (expected' - expected). Highest is 0 while expected is 0.
+two reports is 1 - (received' - received) / (expected' - expected). *Highest* is known from DATA or from MARK; it is 0
+until one of them was heard.
 
 Entries say what is missing of the window's frames, ascending by ordinal, none twice. A frame in the window that is
 not named is not wanted. A receiver MUST report all that it misses within one report, if need be in windows of several
