@@ -26,6 +26,7 @@ from pxed.images.library import Library
 from pxed.net import diagnose
 from pxed.net.connection import Limits
 from pxed.net.interfaces import Interfaces, speed
+from pxed.service.cast import CastService
 from pxed.service.dhcp import DhcpService
 from pxed.service.http import MachineHttp
 from pxed.service.metrics import Inventory, Metrics
@@ -102,6 +103,8 @@ class Server:
         self._dhcp = DhcpService(self._interfaces, same_host, site, transactions, peers, missing=missing)
         http, whose = config.http, peers.mac
         limits = Limits(connections=http.connections, per_address=http.connections_per_address)
+        self._rates = Rates(config, interface_of=self._interfaces.interface_of, speed_of=speed)
+        self._cast = self._make_cast(whose) if config.cast.enabled else None
         self._http = MachineHttp(
             addresses,
             http.port,
@@ -112,9 +115,9 @@ class Server:
             metrics=metrics,
             mac_of=whose,
             public_images=config.images.public,
+            casts=self._cast,
         )
         port, threads = config.tftp.port, config.tftp.threads
-        self._rates = Rates(config, interface_of=self._interfaces.interface_of, speed_of=speed)
         self._tftp = TftpService(
             addresses,
             port,
@@ -140,6 +143,7 @@ class Server:
             traffic=Snapshots(self._tftp, self._http, metrics, transactions, peers).take,
             warnings=self._warnings,
             reread=self.reload,
+            casts=self._cast,
         )
         self._api = ApiServer(self.control, config.server.socket)
         self._ticker: asyncio.Task[None] | None = None
@@ -156,6 +160,8 @@ class Server:
                 server._dhcp.open()
             server._http.open()
             server._tftp.open()
+            if server._cast is not None:
+                server._cast.open()
             if server._scraped is not None:
                 server._scraped.open()
             await server._api.start()
@@ -171,12 +177,26 @@ class Server:
             self._dhcp.start()
         self._http.start()
         self._tftp.start()
+        if self._cast is not None:
+            self._cast.start()
         if self._scraped is not None:
             self._scraped.start()
         self._ticker = asyncio.get_running_loop().create_task(_tick(self._tick))
         # What is here now stays: the garbage collector's long pauses, in which no packet is answered, skip it.
         gc.collect()
         gc.freeze()
+
+    def _make_cast(self, mac_of: Callable[[str], str]) -> CastService:
+        return CastService(
+            self.config,
+            self.library,
+            self.transactions,
+            interface_of=self._interfaces.interface_of,
+            ipv4_for=self._interfaces.ipv4_for,
+            speed_of=speed,
+            mac_of=mac_of,
+            line=self._rates.line,
+        )
 
     def _tick(self, now: float) -> None:
         self.transactions.tick(now)
@@ -188,6 +208,8 @@ class Server:
             self._ticker.cancel()
         self._dhcp.close()
         await self._tftp.stop()
+        if self._cast is not None:
+            await self._cast.stop()
         await self._http.stop(STOP_GRACE)
         if self._scraped is not None:
             await self._scraped.stop()
@@ -208,6 +230,8 @@ class Server:
         self._http.public_images = new.images.public
         self._rates.configure(new)
         self._tftp.share_places()
+        if self._cast is not None:
+            self._cast.configure(new)
         self._log.info("configuration read again", changed=list(changed), needs_restart=list(restart))
         return Reloaded(changed=changed, restart=restart)
 
@@ -218,6 +242,9 @@ class Server:
         return (
             ServiceStatus("proxyDHCP", "running" if config.dhcp.enabled else "off", f"{by_dhcp}, {beside}"),
             ServiceStatus("TFTP", "running", f"{where}, port {config.tftp.port}"),
+            ServiceStatus(
+                "multicast images", "running" if self._cast else "off", f"{by_dhcp}, port {config.cast.port}"
+            ),
             ServiceStatus("boot HTTP", "running", f"{where}, port {config.http.port}"),
             ServiceStatus("admin API", "running", config.server.socket),
             ServiceStatus("metrics", "running" if self._scraped else "off", config.metrics.listen or "admin API only"),
@@ -228,6 +255,7 @@ class Server:
             "dhcp": lambda: self._dhcp.statistics,
             "tftp": lambda: self._tftp.statistics,
             "http": lambda: self._http.statistics,
+            "cast": lambda: self._cast.statistics if self._cast is not None else {},
         }
 
     def _counters(self) -> dict[str, int]:

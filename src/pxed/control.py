@@ -14,9 +14,10 @@ from pxed.api.control import Image, NewJob, NewMachine, Reloaded, ServiceStatus,
 from pxed.errors import NotFoundError, OperatorError, RefusedError
 from pxed.images.library import Image as StoredImage
 from pxed.images.library import Library
+from pxed.service.cast import CastService
 from pxed.service.metrics import CONTENT_TYPE, Metrics
 from pxed.service.transactions import Transactions
-from pxed.types import Event, Job, Machine, Traffic
+from pxed.types import Event, ImageSession, Job, Machine, Traffic
 
 __all__ = ["ServerControl"]
 
@@ -25,7 +26,8 @@ class ServerControl:
     """Implements `pxed.api.control.Control`.
 
     `services` tells each service's state, `counters` their figures, `metrics` those and how long things took,
-    `traffic` what moves now, `warnings` what to look at; `reread` reads the configuration again.
+    `traffic` what moves now, `warnings` what to look at; `reread` reads the configuration again; `casts` has the
+    multicast sessions.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class ServerControl:
         traffic: Callable[[int], Awaitable[Traffic]],
         warnings: Callable[[], tuple[str, ...]],
         reread: Callable[[], Reloaded],
+        casts: CastService | None = None,
     ) -> None:
         self._addresses = addresses
         self._transactions = transactions
@@ -50,6 +53,7 @@ class ServerControl:
         self._traffic = traffic
         self._warnings = warnings
         self._reread = reread
+        self._casts = casts
         self._started = time.time()
         self._log = structlog.get_logger("pxed.control")
 
@@ -123,7 +127,11 @@ class ServerControl:
         """Make a job."""
         image = await asyncio.to_thread(self._library.get, new.image)
         return await self._transactions.create_job(
-            self._transactions.find_machine(new.machine), image.id, image.name or image.id[:12], debug=new.debug
+            self._transactions.find_machine(new.machine),
+            image.id,
+            image.name or image.id[:12],
+            debug=new.debug,
+            transport=new.transport,
         )
 
     async def cancel_job(self, job_id: int) -> Job:
@@ -158,11 +166,33 @@ class ServerControl:
                 f"{image.name or image.id} is wanted by {len(wanted)} unfinished "
                 f"{'job' if len(wanted) == 1 else 'jobs'} ({numbers}): cancel them first."
             )
+        if self._casts is not None and self._casts.uses(image.id):
+            raise RefusedError(
+                f"{image.name or image.id} is being sent by multicast: wait until its session has ended "
+                "(`pxed session list`)."
+            )
         removed = await asyncio.to_thread(self._library.remove, key)
         if removed.trouble:
             self._log.warning(
                 "image removed; the next removal gives its space back", image=key, trouble=removed.trouble
             )
+
+    async def sessions(self) -> list[ImageSession]:
+        """All multicast sessions."""
+        return self._casts.sessions() if self._casts is not None else []
+
+    async def session(self, key: str) -> ImageSession:
+        """One multicast session."""
+        return self._sessions().session(key)
+
+    async def start_session(self, key: str) -> ImageSession:
+        """Let a session begin."""
+        return self._sessions().begin(key)
+
+    def _sessions(self) -> CastService:
+        if self._casts is None:
+            raise NotFoundError("There are no multicast sessions: [cast] enabled is false.")
+        return self._casts
 
     @asynccontextmanager
     async def changes(self) -> AsyncIterator[AsyncIterator[Event | Job]]:

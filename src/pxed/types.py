@@ -93,6 +93,7 @@ class Job(Struct, frozen=True):
     reason: str = ""
     debug: bool = False  # a rescue shell on the machine's console when the job fails
     expires: float = 0.0  # a pending job is given up after this time; 0 = never
+    transport: Transport = "auto"  # of the image's data
 
 
 class Verdict(StrEnum):
@@ -117,7 +118,7 @@ class Event(Struct, frozen=True):
     """One line of a machine's timeline.
 
     `kind` is one of: seen, offer, boot-program, check, environment, claim, target, restore, verified,
-    boot-entry, rebooted, job, no-work, drop, failed. `text` is the sentence that a person reads.
+    boot-entry, rebooted, job, cast, no-work, drop, failed. `text` is the sentence that a person reads.
     """
 
     time: float
@@ -292,3 +293,51 @@ class Ranges(Struct, frozen=True):
     """
 
     ranges: Annotated[tuple[tuple[int, int], ...], Meta(min_length=1, max_length=MOST_RANGES)]
+
+
+# -- multicast sessions, as administrators see them ------------------------------------------------------------------
+
+
+class SessionReceiver(Struct, frozen=True):
+    """A receiver of a multicast session."""
+
+    number: int
+    name: str  # its machine's, or its host's, or its address
+    address: str
+    state: str  # joined, receiving, listening, http, done, dead or left
+    reason: str = ""  # why it was moved, in words
+    percent: float = 0.0
+    rate: float = 0.0  # bytes of image data that reach it, per second
+    loss: float = 0.0  # share of the datagrams, lately
+    queue: float = 0.0  # how full its disk's queue is, 0 to 1
+    disk_rate: float = 0.0  # bytes per second
+    wrong: int = 0  # chunks whose bytes were not what they must be
+    quiet: float | None = None  # seconds since it reported
+    seconds_left: float | None = None  # None: nobody can know
+    late: bool = False  # it will miss the fleet's finishing time
+    machine_id: int | None = None
+    job_id: int | None = None
+
+
+class ImageSession(Struct, frozen=True):
+    """A multicast session. Rates are bytes of image data per second."""
+
+    id: str
+    image: str
+    image_name: str
+    interface: str
+    group: str
+    port: int
+    state: str  # "waiting" for its start, "sending", or "ended"
+    created: float
+    receivers: tuple[SessionReceiver, ...] = ()
+    waits: str = ""  # for what, in words
+    begun: float = 0.0
+    ended: float = 0.0
+    rate: float = 0.0
+    cap: float = 0.0
+    sent: int = 0  # bytes
+    size: int = 0  # bytes of the image that travel
+    repaired: float = 0.0  # share of what was sent that were repairs
+    seconds_left: float | None = None  # until the fleet is done; None: nobody can know yet
+    trouble: str = ""

@@ -27,7 +27,6 @@ class Box:
     port: float = 1e9
     disk: float = 1e9
     noise: float = 0.0
-    report: int = 0
     received: float = 0.0
     expected: float = 0.0
     refused: float = 0.0
@@ -43,12 +42,11 @@ class Box:
         self.received += came
         self.refused += came - taken
         self.written = min(CHUNKS, self.written + taken * SYMBOL / 1e6)
-        self.report += 1
 
     def heard(self, number: int, now: float) -> Heard:
         silence = 0.0 if self.silent_since is None else now - self.silent_since
         return Heard(
-            number, silence, self.report, int(self.received), int(self.expected), int(self.refused), int(self.written),
+            number, silence, int(self.received), int(self.expected), int(self.refused), int(self.written),
             disk_rate=min(self.disk, 1e8), **self.flags,
         )  # fmt: skip
 
@@ -365,7 +363,7 @@ def test_any_counters_at_all(counters: list[tuple[int, int, int, int, int]]) -> 
     """Reports are a peer's words: whatever they claim gives no nonsense."""
     member = Member(1, 0.0, CHUNKS, SYMBOL)
     for number, (received, expected, refused, written, rate) in enumerate(counters, 1):
-        member.look(Heard(1, 0.0, number, received, expected, refused, written, disk_rate=rate), float(number))
+        member.look(Heard(1, 0.0, received, expected, refused, written, disk_rate=rate), float(number))
         assert 0.0 <= member.loss <= 1.0
         assert 0.0 <= member.share <= 1.0
         if member.window is not None:

@@ -74,6 +74,10 @@ def test_job_add_list_show_cancel_retry(pxed: Pxed) -> None:
     assert header == ["ID", "MACHINE", "IMAGE", "STATE", "STEP", "%", "RATE", "CHANGED", "REASON"]
     assert row[:5] == ["1", MAC, "debian", "pending", ""]
     assert f"image\t{IMAGE.id}\n" in ok(pxed("job", "show", "1"))
+    assert "transport\tauto\n" in ok(pxed("job", "show", "1"))
+    ok(pxed("job", "create", "--machine", MAC, "--image", "debian", "--transport", "http"))
+    assert "transport\thttp\n" in ok(pxed("job", "show", "2"))
+    ok(pxed("job", "cancel", "2"))
     assert ok(pxed("job", "cancel", "1")) == "Job 1 is cancelled.\n"
     assert ok(pxed("job", "list", "--unfinished")).count("\n") == 1
     assert ok(pxed("job", "retry", "1")) == "Job 1 is pending.\n"

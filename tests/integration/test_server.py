@@ -137,9 +137,12 @@ def test_a_job_is_done_once(site: Site) -> None:
     assert site.http(f"/pxed/image/{answer['image']}/manifest", run=run)[0] == 403
 
 
-def test_image_data_needs_the_run_of_its_job(site: Site) -> None:
+def test_image_data_needs_the_run_of_its_job_where_images_are_not_public(site: Site) -> None:
     site.job()
     (image,) = site.server.json("image", "list")  # type: ignore[misc]
+    assert site.http(f"/pxed/image/{image['id']}/manifest")[0] == 200
+    site.server.config.write_text(site.server.config.read_text() + "[images]\npublic = false\n")
+    assert Client(str(site.server.socket)).post("/reload", {}, Reloaded).changed == ("images.public",)
     for part in ("manifest", "layout", "data"):
         assert site.http(f"/pxed/image/{image['id']}/{part}")[0] == 401
         assert site.http(f"/pxed/image/{image['id']}/{part}", run="guessed")[0] == 403

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from pxed._ext.cast_sender import CastSender
 from pxed._ext.engine import Engine
 from pxed.errors import OperatorError
 from pxed.net.http import BootHttp
@@ -64,7 +65,10 @@ def test_names_and_kinds_stay() -> None:
     dhcp = {"in": 0, "out": 0, "send_errors": 0, "answered:offer": 0, "drop:ignored": 0, "not-our-interface": 0}
     tftp = {**Engine().statistics(), **BlobCache().statistics()}
     boot_http = {**http.statistics, "open": 0, "idle": 1, **metrics.http_outcomes}
-    metrics.watch({"tftp": lambda: tftp, "http": lambda: boot_http, "dhcp": lambda: dhcp}, lambda: Inventory(3, 2, {}))
+    cast = {**Engine(sender=CastSender()).statistics(), "joined": 1, "moved.http": 1, "receiver.done": 1}
+    figures = {"tftp": tftp, "http": boot_http, "dhcp": dhcp, "cast": cast}
+    read = {service: lambda values=values: values for service, values in figures.items()}
+    metrics.watch(read, lambda: Inventory(3, 2, {}))
     found = parsed(metrics.text())
     for kind, names in STABLE.items():
         for name in names.split():

@@ -40,7 +40,7 @@ def test_whole_way_of_a_restore(tmp_path):
             assert tx.check(ME, START).verdict is Verdict.IGNORE
             machine = await tx.add_machine(mac=mac_of(1), name="lab1")
             assert tx.check(ME, START).verdict is Verdict.NO_WORK
-            job = await tx.create_job(machine, IMAGE, "debian", debug=True)
+            job = await tx.create_job(machine, IMAGE, "debian", debug=True, transport="cast")
             assert job.state is JobState.PENDING
             assert tx.check(ME, START + 1).verdict is Verdict.WORK
             tx.seen(ME, START + 1, "DISCOVER from BIOS")
@@ -48,7 +48,7 @@ def test_whole_way_of_a_restore(tmp_path):
             assert offered.state is JobState.OFFERED and tx.ticket(ME, START + 3)[1] == token
             answer = await tx.claim(request(token), START + 10)
             assert await tx.claim(request(token), START + 10) == answer
-            assert answer.image == IMAGE and answer.debug
+            assert answer.image == IMAGE and answer.debug and answer.transport == "cast"
             with pytest.raises(RefusedError, match="another agent"):
                 await tx.claim(request(token, "two"), START + 10)
             assert tx.image_for_run(answer.run) == IMAGE and tx.job_for_run(answer.run).id == job.id

@@ -67,6 +67,31 @@ def test_migration_that_breaks_leaves_nothing(tmp_path, monkeypatch):
     run(touch(path))
 
 
+def test_jobs_of_an_older_version_travel_as_before(tmp_path):
+    """Revision 0001, which had no transport."""
+
+    async def load():
+        store = await Store.open(path)
+        try:
+            return await store.load()
+        finally:
+            await store.close()
+
+    path = tmp_path / "pxed.db"
+    run(touch(path))
+    query(path, "alter table jobs drop column transport")
+    query(path, "update alembic_version set version_num = '0001'")
+    query(path, "insert into machines values (1, '', '', '', '', 'pc', 1, 0, 0)")
+    columns = (
+        "id, machine_id, kind, image, image_name, state, created, changed, generation, attempts, step, percent, rate"
+    )
+    values = "1, 1, 'restore', 'i', 'n', 'pending', 0, 0, 1, 0, '', 0, 0"
+    rest = "reason, debug, expires, token, run, agent, offers, offered, claimed, firmware, past_runs"
+    query(path, f"insert into jobs ({columns}, {rest}) values ({values}, '', 0, 0, 't', '', '', 0, 0, 0, '', '')")
+    (record,) = run(load()).jobs
+    assert (record.job.id, record.job.transport, record.token) == (1, "auto", "t")
+
+
 def test_database_of_a_newer_version(tmp_path):
     path = tmp_path / "pxed.db"
     run(touch(path))
@@ -92,7 +117,7 @@ def test_value_that_pxed_never_writes(tmp_path):
 
     path = tmp_path / "pxed.db"
     run(touch(path))
-    query(path, f"insert into jobs values (1, 1, {', '.join(['0'] * 22)})")
+    query(path, f"insert into jobs values (1, 1, {', '.join(['0'] * 23)})")
     with pytest.raises(OperatorError, match=r"it is damaged: restore a backup.*'0' is not a valid JobState"):
         run(load())
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from pxed.api.control import Image, NewJob, NewMachine, Reloaded, ServiceStatus, Status
 from pxed.errors import ConfigError, NotFoundError, OperatorError, RefusedError
-from pxed.types import Event, Job, JobState, Machine, Traffic
+from pxed.types import Event, ImageSession, Job, JobState, Machine, Traffic
 
 IMAGE = Image(id="ab" * 32, name="debian", size=8 << 30, stored=1 << 30, created=1_700_000_000.0)
 UNFINISHED = (JobState.PENDING, JobState.OFFERED, JobState.RUNNING)
@@ -23,6 +23,8 @@ class FakeControl:
         self.listeners: list[asyncio.Queue[Event | Job]] = []
         self.now = 1_700_000_100.0
         self.broken_config = False
+        self.all_sessions: list[ImageSession] = []
+        self.next_sessions: list[ImageSession] = []  # what asking for one will give, in turn
         self.snapshots = [Traffic(1.0)]  # what is told next, in turn
         self.asked_while_watched = False  # somebody follows the live stream, and has asked how the jobs stand
 
@@ -123,6 +125,7 @@ class FakeControl:
             created=self.now,
             changed=self.now,
             debug=new.debug,
+            transport=new.transport,
         )
         self.all_jobs.append(job)
         self.publish(job)
@@ -151,6 +154,24 @@ class FakeControl:
 
     async def remove_image(self, key: str) -> None:
         self.all_images.remove(await self.image(key))
+
+    async def sessions(self) -> list[ImageSession]:
+        return self.all_sessions
+
+    async def session(self, key: str) -> ImageSession:
+        for index, session in reversed(list(enumerate(self.all_sessions))):
+            if session.id.startswith(key) or session.image_name == key:
+                if len(self.next_sessions) > 0:
+                    self.all_sessions[index] = self.next_sessions.pop(0)
+                return self.all_sessions[index]
+        raise NotFoundError(f"There is no multicast session {key}.")
+
+    async def start_session(self, key: str) -> ImageSession:
+        session = await self.session(key)
+        if session.state != "waiting":
+            raise RefusedError(f"Session {session.id} is {session.state}: there is nothing to start.")
+        self.all_sessions[self.all_sessions.index(session)] = replace(session, state="sending", waits="")
+        return await self.session(key)
 
     @asynccontextmanager
     async def changes(self) -> AsyncIterator[AsyncIterator[Event | Job]]:

@@ -11,6 +11,7 @@ from pxed.types import (
     Identity,
     Job,
     JobState,
+    Machine,
     Report,
     ReportAnswer,
     Verdict,
@@ -60,6 +61,9 @@ class Machines:
 
     def note(self, event: Event) -> None:
         self.events.append(event)
+
+    def machine(self, machine_id: int) -> Machine:
+        return Machine(machine_id, ("52:54:00:00:00:01",), name="pc-one")
 
     def job_for_run(self, run: str) -> Job | None:
         return self.the_job if run == RUN else None

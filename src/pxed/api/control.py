@@ -11,7 +11,7 @@ from typing import Annotated, Protocol
 
 from msgspec import Meta, Struct, field
 
-from pxed.types import Event, Job, Machine, Traffic
+from pxed.types import Event, ImageSession, Job, Machine, Traffic, Transport
 
 __all__ = [
     "Change",
@@ -42,6 +42,7 @@ class NewJob(Struct, frozen=True, forbid_unknown_fields=True):
     machine: str
     image: str
     debug: bool = False  # a rescue shell on the machine's console when the job fails
+    transport: Transport = "auto"
 
 
 class Image(Struct, frozen=True):
@@ -143,7 +144,16 @@ class Control(Protocol):
         """One image."""
 
     async def remove_image(self, key: str) -> None:
-        """Delete an image. Raises RefusedError while an unfinished job wants it."""
+        """Delete an image. Raises RefusedError while an unfinished job wants it or a session sends it."""
+
+    async def sessions(self) -> list[ImageSession]:
+        """The multicast sessions that are open, and the last ones that have ended, oldest first."""
+
+    async def session(self, key: str) -> ImageSession:
+        """One of them, by the beginning of its id, or the newest of an image, by name."""
+
+    async def start_session(self, key: str) -> ImageSession:
+        """Let a session begin that waits for its start. Raises RefusedError when it does not wait."""
 
     def changes(self) -> AbstractAsyncContextManager[AsyncIterator[Event | Job]]:
         """Everything that happens from the moment the context is entered: timeline events, jobs in their new state."""

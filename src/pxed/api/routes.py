@@ -6,6 +6,7 @@ GET  /machines/{key}               DELETE /machines/{key}      GET /machines/{ke
 GET  /jobs                         POST /jobs
 GET  /jobs/{id}                    POST /jobs/{id}/cancel      POST /jobs/{id}/retry
 GET  /images                       GET/DELETE /images/{key}
+GET  /sessions                     GET /sessions/{key}         POST /sessions/{key}/start
 GET  /events                       GET /schema
 """
 
@@ -31,7 +32,7 @@ from litestar.status_codes import (
 from pxed.api.control import Control, Image, NewJob, NewMachine, Reloaded, Status
 from pxed.api.events import EVENT_STREAM, JSON_LINES, Closing, stream
 from pxed.errors import NotFoundError, OperatorError, RefusedError
-from pxed.types import Event, Job, Machine, Traffic
+from pxed.types import Event, ImageSession, Job, Machine, Traffic
 
 __all__ = ["create_app"]
 
@@ -151,6 +152,24 @@ async def remove_image(key: FromPath[str], state: State) -> None:
     await _control(state).remove_image(key)
 
 
+@get("/sessions", tags=["sessions"])
+async def list_sessions(state: State) -> list[ImageSession]:
+    """The multicast sessions that are open, with their receivers, and the last ones that have ended."""
+    return await _control(state).sessions()
+
+
+@get("/sessions/{key:str}", tags=["sessions"])
+async def get_session(key: FromPath[str], state: State) -> ImageSession:
+    """One session by the beginning of its id, or the newest of an image by the image's name."""
+    return await _control(state).session(key)
+
+
+@post("/sessions/{key:str}/start", tags=["sessions"], status_code=HTTP_200_OK)
+async def start_session(key: FromPath[str], state: State) -> ImageSession:
+    """Let a session begin that waits for its start."""
+    return await _control(state).start_session(key)
+
+
 @get("/events", tags=["server"])
 async def get_events(request: AnyRequest, state: State) -> Stream:
     """Everything that happens from now on, live: a `Change` a line, `{}` first and whenever it is quiet for long.
@@ -173,6 +192,7 @@ def create_app(control: Control, closing: Closing | None = None) -> Litestar:
             *(list_machines, add_machine, get_machine, remove_machine, get_timeline),
             *(list_jobs, create_job, get_job, cancel_job, retry_job),
             *(list_images, get_image, remove_image),
+            *(list_sessions, get_session, start_session),
         ],
         state=State({"control": control, "closing": closing if closing is not None else Closing()}),
         exception_handlers={

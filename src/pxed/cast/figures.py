@@ -44,7 +44,6 @@ class Heard(Struct, frozen=True):
 
     number: int
     silence: float | None = None  # seconds since its last report; None: none came yet
-    report: int = 0  # number of its last report
     received: int = 0  # DATA, of `expected`
     expected: int = 0
     refused: int = 0  # of those received, not taken: its disk's queue was full

@@ -5,6 +5,8 @@ from msgspec import Struct
 from pxed.cast.figures import OVER, Heard, Order, State, Why
 
 DEAD_AFTER = 10.0  # seconds without a report
+# Reports closer to each other than this are looked at as one: the time of a report is known no better.
+_SAME_REPORT = 0.1
 # Of the time that progress is averaged over: enough for a steady forecast, few enough to see a change.
 _SMOOTHING_SECONDS = 5.0
 
@@ -54,7 +56,9 @@ class Member:
     @property
     def share(self) -> float:
         """How much of the image it has, 0 to 1."""
-        return min(1.0, self.heard.written / self._total) if self._total else 1.0
+        if self.state is State.DONE or not self._total:
+            return 1.0
+        return min(1.0, self.heard.written / self._total)
 
     @property
     def left(self) -> int:
@@ -75,16 +79,17 @@ class Member:
 
     def look(self, heard: Heard, now: float) -> bool:
         """Take figures in. Returns whether there was a new report."""
-        if heard.silence is None:
+        if heard.silence is None or heard is self.heard:
             return False
-        first, fresh = self.heard.silence is None, heard.report != self.heard.report
+        first = self.heard.silence is None
         at = now - heard.silence
-        if fresh or first:
-            self._window(heard, at, first)
-            self._progress(heard, at)
-            self._at = at
+        if not first and at - self._at < _SAME_REPORT:
+            return False
+        self._window(heard, at, first)
+        self._progress(heard, at)
+        self._at = at
         self.heard = heard
-        return fresh or first
+        return True
 
     def silent(self, now: float) -> bool:
         """Whether it has said nothing for so long that it counts as dead."""

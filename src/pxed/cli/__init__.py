@@ -43,6 +43,7 @@ COMMANDS: dict[str, Command] = {
     "machine": Command("pxed.cli.machine:machine", "Machines: list, show, add, rm."),
     "job": Command("pxed.cli.job:job", "Jobs: add, list, show, watch, cancel, retry."),
     "image": Command("pxed.cli.image:image", "Images: import, list, show, verify, export, rm."),
+    "session": Command("pxed.cli.session:session", "Multicast sessions: list, show, watch, start."),
     "environment": Command("pxed.cli.environment:environment", "The Linux imaging environment: build it."),
     "bench": Command("pxed.cli.bench:bench", "Measure this server, and others beside it."),
     "agent": Command("pxed.cli.agent:agent", "The imaging agent; runs inside the environment."),

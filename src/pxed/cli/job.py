@@ -1,6 +1,7 @@
 """`pxed job`: imaging work for machines."""
 
 from collections.abc import Sequence
+from typing import get_args
 
 import click
 
@@ -9,7 +10,7 @@ from pxed.cli import Context, pass_context
 from pxed.cli.machine import machine_label
 from pxed.cli.output import fields, json_option, print_json, rate, table, when
 from pxed.cli.watch import ENDED, follow
-from pxed.types import Event, Job, Machine
+from pxed.types import Event, Job, Machine, Transport
 
 __all__ = ["job"]
 
@@ -30,11 +31,19 @@ def job() -> None:
 @click.option("--machine", required=True, help="Id, MAC, SMBIOS UUID or name of the machine.")
 @click.option("--image", required=True, help="Name or id of the image.")
 @click.option("--debug", is_flag=True, help="Give a shell on the machine's console when the job fails.")
+@click.option(
+    "--transport",
+    type=click.Choice(get_args(Transport)),
+    default="auto",
+    show_default=True,
+    help="How the image travels: by multicast where it reaches the machine (auto), only so (cast), or by HTTP.",
+)
 @json_option
 @pass_context
-def add(context: Context, machine: str, image: str, debug: bool, as_json: bool) -> None:
+def add(context: Context, machine: str, image: str, debug: bool, transport: Transport, as_json: bool) -> None:
     """Restore an image on a machine at its next network boot. (Also: create.)"""
-    made = context.client.post("/jobs", NewJob(machine=machine, image=image, debug=debug), Job)
+    wanted = NewJob(machine=machine, image=image, debug=debug, transport=transport)
+    made = context.client.post("/jobs", wanted, Job)
     if as_json:
         print_json(made)
     else:
@@ -86,6 +95,7 @@ def show(context: Context, job_id: int, as_json: bool) -> None:
             ("machine", labels_of(context).get(found.machine_id, found.machine_id)),
             ("work", f"{found.kind} {found.image_name}"),
             ("image", found.image),
+            ("transport", found.transport),
             ("state", found.state),
             ("step", found.step),
             ("percent", f"{found.percent:.0f}" if found.step else ""),

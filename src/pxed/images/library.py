@@ -8,6 +8,7 @@ run as long as the disk is large.
 import difflib
 import os
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from pxed.images.ingest import Ingest
 from pxed.images.manifest import Manifest
 from pxed.images.pipeline import Progress, thread_count
 from pxed.images.proving import Verified, export, read_manifest_bytes, verify
-from pxed.images.reading import DataMaps, ImageData
+from pxed.images.reading import DataMaps, ImageData, Packs
 from pxed.images.reclaim import reclaim
 from pxed.images.source import open_source
 from pxed.images.store import Store
@@ -159,6 +160,15 @@ class Library:
         later ones are answered from memory.
         """
         return ImageData(self.store, self._maps.get(self._number(image_id)))
+
+    def frames(self, image_id: str) -> Iterator[tuple[int, int, int]]:
+        """(descriptor, offset, length) of each stored frame, by ordinal. Descriptors are good until the iteration ends.
+
+        Raises GoneError when a pack is missing, OperatorError when it cannot be opened now.
+        """
+        with Packs(self.store) as packs:
+            for place in self.store.places(self._number(image_id)):
+                yield packs.descriptor(place.pack), place.offset, place.stored
 
     # -- changing ----------------------------------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ from pxed.types import (
     Machine,
     Report,
     ReportAnswer,
+    Transport,
 )
 from pxed.work.identity import clean, mac_text, normalise
 from pxed.work.machines import Change
@@ -305,6 +306,7 @@ class Transactions:
         *,
         debug: bool = False,
         expires: float = 0.0,
+        transport: Transport = "auto",
     ) -> Job:
         """A new restore job for a machine; it waits for those that the machine has already. `image` is its id.
 
@@ -315,7 +317,7 @@ class Transactions:
         async def run() -> Job:
             target = self.machine(machine_id)
             record, change = self._registry.create(
-                target, image, image_name, self._clock(), debug=debug, expires=expires
+                target, image, image_name, self._clock(), debug=debug, expires=expires, transport=transport
             )
             await self._ledger.commit(replace(change, machines=change.machines or (target,)))
             return record.job

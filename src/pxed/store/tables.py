@@ -73,6 +73,7 @@ jobs = Table(
     Column("claimed", Double, nullable=False),
     Column("firmware", String(8), nullable=False),
     Column("past_runs", Text, nullable=False),  # separated by blanks
+    Column("transport", String(8), nullable=False, server_default="auto"),
     Index("jobs_machine", "machine_id"),
     # The registry sees to it that a machine has one active job; this is the belt to those braces.
     Index("jobs_one_active", "machine_id", unique=True, sqlite_where=text("state IN ('offered', 'running')")),

@@ -29,6 +29,7 @@ from pxed.types import (
     Report,
     ReportAnswer,
     Step,
+    Transport,
     Verdict,
 )
 from pxed.work import jobs
@@ -316,7 +317,15 @@ class Registry:
     # -- what an operator does ------------------------------------------------------------------------------------
 
     def create(
-        self, machine: Machine, image: str, image_name: str, now: float, *, debug: bool = False, expires: float = 0.0
+        self,
+        machine: Machine,
+        image: str,
+        image_name: str,
+        now: float,
+        *,
+        debug: bool = False,
+        expires: float = 0.0,
+        transport: Transport = "auto",
     ) -> tuple[JobRecord, Change]:
         """A new restore job. The machine is known from now on. A job that the machine has already goes first."""
         name = image_name or image[:12]
@@ -331,6 +340,7 @@ class Registry:
             changed=now,
             debug=debug,
             expires=expires,
+            transport=transport,
         )
         record = JobRecord(job=job, token=self._secret())
         text = f"Job {job.id} made: {job.kind} of {name}."
@@ -491,7 +501,13 @@ class Registry:
 def _answer(record: JobRecord) -> ClaimAnswer:
     job = record.job
     return ClaimAnswer(
-        job_id=job.id, kind=job.kind, image=job.image, image_name=job.image_name, run=record.run, debug=job.debug
+        job_id=job.id,
+        kind=job.kind,
+        image=job.image,
+        image_name=job.image_name,
+        run=record.run,
+        debug=job.debug,
+        transport=job.transport,
     )
 
 
