@@ -137,6 +137,20 @@ def test_what_is_had_already_is_not_wanted() -> None:
     assert assembler.have() == b"\x05\x04"
 
 
+def test_what_was_said_to_be_had_and_is_not_is_wanted() -> None:
+    image = Image([100] * 2)
+    assembler = image.assembler(have=b"\x03")
+    image.reports(assembler, 1.0)
+    (report,) = image.reports(assembler, 2.0)
+    assert (report.flags, report.written) == (1, 2)
+    assembler.done(1, False)
+    (report,) = image.reports(assembler, 4.0)
+    assert (report.flags, report.written, wants(report)) == (0, 1, {1: None})
+    feed(assembler, image.whole(1), 4.0)
+    assert frame_of(assembler, image) == 1
+    assert assembler.next_timer() == 0  # it says at once that all is done
+
+
 # -- what is not begun -------------------------------------------------------------------------------------------------
 
 
