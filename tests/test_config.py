@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pxed.config import Config, Start, load, minutes_of_day, parse, start_rule
+from pxed.config import Config, MtftpGroup, Start, load, minutes_of_day, parse, start_rule
 from pxed.errors import ConfigError
 
 MINIMAL = """\
@@ -20,7 +20,7 @@ SECTIONS = (
     "`[environment]`, `[metrics]`"
 )
 ADDRESS = "an IPv4 address, or a list of different ones, IPv6 among them if wanted"
-MACS = 'a list of different MACs like "52:54:00:12:34:56"'
+MACS = 'a table from different MACs like "52:54:00:12:34:56" to true or false'
 PORTS = '"single", or a range of at least 64 ports like "40000-41000"'
 GROUPS = 'at most 1024 multicast addresses like "239.255.78.0/24"'
 HOURS = 'a table from hours like "08:00-18:00" to rates like "50Mbit"'
@@ -65,7 +65,6 @@ def test_every_key_is_taken_over() -> None:
         same_host_dhcp = true
         boot_programs = { 7 = "shim.efi" }
         boot_program_dir = "/boot"
-        mtftp_machines = ["52:54:00:12:34:56"]
         [tftp]
         root = "/srv"
         port = 6969
@@ -73,8 +72,18 @@ def test_every_key_is_taken_over() -> None:
         [mtftp]
         enabled = true
         groups = "239.192.0.0/22"
-        port = 1760
+        port = 1757
         ttl = 4
+        architectures = [0]
+        machines = { "52:54:00:12:34:56" = false }
+        ipxe = "never"
+        [[mtftp.files]]
+        name = "pxelinux.0"
+        [[mtftp.files]]
+        name = "shim.efi"
+        group = "239.192.9.9"
+        listen = 0
+        delay = 9
         [cast]
         enabled = false
         rate = "170Mbit"
@@ -110,7 +119,11 @@ def test_every_key_is_taken_over() -> None:
     assert (config.log.level, config.dhcp.boot_program(7), config.tftp.port) == ("debug", "shim.efi", 6969)
     assert config.tftp.transfer_ports == range(40_000, 40_064)
     assert parse(MINIMAL).tftp.transfer_ports is None
-    assert (config.mtftp.enabled, config.mtftp.network.num_addresses, config.mtftp.port) == (True, 1024, 1760)
+    assert (config.mtftp.enabled, config.mtftp.network.num_addresses, config.mtftp.port) == (True, 1024, 1757)
+    assert config.mtftp.passing == 1008
+    groups = config.mtftp_groups
+    assert groups["shim.efi"] == MtftpGroup("239.192.9.9", 2056, 0, 9)
+    assert groups["pxelinux.0"].delay == groups["undionly.kpxe"].delay == 2
     cast = config.cast
     assert (cast.enabled, cast.rate, cast.rates["eth1"], cast.floor) == (False, "170Mbit", "2Gbit", "20Mbit")
     assert (cast.network.num_addresses, cast.port, cast.ttl, config.images.public) == (256, 1761, 2, False)
@@ -294,12 +307,46 @@ MISTAKES = {
         f'f.toml:6: key `dhcp.boot_programs`: expected {PROGRAMS}; got "" for architecture "7"',
     ),
     "MAC that is none": (
-        MINIMAL + '[dhcp]\nmtftp_machines = [\n  "52:54:00:12:34",\n]\n',
-        f'f.toml:7: key `dhcp.mtftp_machines`: expected {MACS}; got "52:54:00:12:34"',
+        MINIMAL + '[mtftp.machines]\n"52:54:00:12:34" = true\n',
+        f'f.toml:6: key `mtftp.machines`: expected {MACS}; got "52:54:00:12:34"',
     ),
     "MAC twice, in two writings": (
-        MINIMAL + '[dhcp]\nmtftp_machines = ["52:54:00:AB:34:56", "52-54-00-ab-34-56"]\n',
-        f'f.toml:7: key `dhcp.mtftp_machines`: expected {MACS}; got "52:54:00:ab:34:56" twice',
+        MINIMAL + '[mtftp.machines]\n"52:54:00:AB:34:56" = true\n"52-54-00-ab-34-56" = false\n',
+        f'f.toml:6: key `mtftp.machines`: expected {MACS}; got "52:54:00:ab:34:56" twice',
+    ),
+    "a port that clients would read in two ways": (
+        MINIMAL + "[mtftp]\nserver_port = 1800\n",
+        "f.toml:7: key `mtftp.server_port`: expected a port whose two bytes are alike, as 1799 (0x0707) or "
+        "2056 (0x0808); got 1800",
+    ),
+    "an architecture twice": (
+        MINIMAL + "[mtftp]\narchitectures = [0, 7, 0]\n",
+        "f.toml:7: key `mtftp.architectures`: expected a list of different architecture numbers (0 to 65535); "
+        'got "0" twice',
+    ),
+    "a key of the second table of a list": (
+        MINIMAL + '[[mtftp.files]]\nname = "a"\n\n[[mtftp.files]]\nname = "b"\nlisten = 256\n',
+        "f.toml:11: key `mtftp.files[2].listen`: expected a whole number from 0 to 255; got 256",
+    ),
+    "an unknown key of a list's table": (
+        MINIMAL + '[[mtftp.files]]\nname = "a"\ngrup = "239.255.78.9"\n',
+        "f.toml:8: key `mtftp.files[1].grup`: expected one of `name`, `group`, `client_port`, `listen`, `delay`; "
+        "did you mean `mtftp.files[1].group`?",
+    ),
+    "a list's table without what it needs": (
+        MINIMAL + '[[mtftp.files]]\ngroup = "10.0.0.1"\n',
+        "f.toml:6: key `mtftp.files[1].name`: expected a file's name; the key is missing\n"
+        'f.toml:7: key `mtftp.files[1].group`: expected a multicast address like "239.255.78.240"; got "10.0.0.1", '
+        "which are no groups",
+    ),
+    "two files in one group": (
+        MINIMAL + "".join(f'[[mtftp.files]]\nname = "{name}"\ngroup = "239.255.78.9"\n' for name in "ab"),
+        "f.toml:6: key `mtftp.files`: expected [[mtftp.files]] tables of different files and groups; "
+        'got "239.255.78.9" twice',
+    ),
+    "no tables where they belong": (
+        MINIMAL + "[mtftp]\nfiles = 3\n",
+        "f.toml:7: key `mtftp.files`: expected [[mtftp.files]] tables of different files and groups; got 3",
     ),
     "no network of groups": (
         MINIMAL + '[mtftp]\ngroups = "239.255.78.1/24"\n',

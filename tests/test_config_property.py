@@ -11,8 +11,8 @@ from pxed.errors import ConfigError
 SECTIONS = {
     "server": ["address", "state_dir", "socket", "user"],
     "tftp": ["root", "port"],
-    "dhcp": ["enabled", "boot_programs", "mtftp_machines"],
-    "mtftp": ["enabled", "groups", "ttl"],
+    "dhcp": ["enabled", "boot_programs"],
+    "mtftp": ["enabled", "groups", "ttl", "machines", "files"],
     "cast": ["enabled", "rate", "rates", "hours", "start", "groups"],
     "jobs": ["silence"],
     "log": ["level"],

@@ -23,9 +23,9 @@ from pxed.config import Config, load
 from pxed.control import ServerControl
 from pxed.errors import OperatorError
 from pxed.images.library import Library
-from pxed.net import diagnose, igmp
+from pxed.net import diagnose
 from pxed.net.connection import Limits
-from pxed.net.interfaces import Interfaces, served, speed
+from pxed.net.interfaces import Interfaces, speed
 from pxed.service.cast import CastService
 from pxed.service.dhcp import DhcpService
 from pxed.service.http import MachineHttp
@@ -57,7 +57,13 @@ RELOADED = frozenset(
         "environment",
         "dhcp.boot_programs",
         "dhcp.boot_program_dir",
-        "dhcp.mtftp_machines",
+        "mtftp.machines",
+        "mtftp.architectures",
+        "mtftp.client_port",
+        "mtftp.listen",
+        "mtftp.delay",
+        "mtftp.files",
+        "mtftp.ipxe",
         "tftp.root",
         "tftp.rate",
         "tftp.running",
@@ -100,7 +106,8 @@ class Server:
         site = boot.Site.from_config(config)
         missing = self._names.missing_programs
         same_host = config.dhcp.same_host_dhcp
-        self._dhcp = DhcpService(self._interfaces, same_host, site, transactions, peers, missing=missing)
+        large = self._names.large_programs
+        self._dhcp = DhcpService(self._interfaces, same_host, site, transactions, peers, missing=missing, large=large)
         http, whose = config.http, peers.mac
         limits = Limits(connections=http.connections, per_address=http.connections_per_address)
         self._rates = Rates(config, interface_of=self._interfaces.interface_of, speed_of=speed)
@@ -129,7 +136,7 @@ class Server:
             rates=self._rates,
             transfer_ports=config.tftp.transfer_ports,
         )
-        self._queriers = igmp.QuerierWatch()
+        self._tftp.assign_groups(config.mtftp_groups)
         parts = self._parts()
         metrics.watch(parts, self._inventory)
         self._drops = DropReport({part: parts[part] for part in ("tftp", "dhcp")})
@@ -145,7 +152,6 @@ class Server:
             warnings=self._warnings,
             reread=self.reload,
             casts=self._cast,
-            queriers=lambda: {name: self._queriers.heard(name) for name in self._multicast_interfaces()},
         )
         self._api = ApiServer(self.control, config.server.socket)
         self._ticker: asyncio.Task[None] | None = None
@@ -166,7 +172,6 @@ class Server:
                 server._cast.open()
             if server._scraped is not None:
                 server._scraped.open()
-            server._listen_for_queriers()
             await server._api.start()
             _drop_privileges(config, server.library)
         except BaseException:
@@ -174,15 +179,8 @@ class Server:
             raise
         return server
 
-    def _listen_for_queriers(self) -> None:
-        try:
-            self._queriers.open()
-        except OperatorError as error:  # nothing depends on it
-            self._log.info(str(error))
-
     def start(self) -> None:
         """Begin to answer."""
-        self._queriers.start()
         if self.config.dhcp.enabled:
             self._dhcp.start()
         self._http.start()
@@ -217,7 +215,6 @@ class Server:
         if self._ticker is not None:
             self._ticker.cancel()
         self._dhcp.close()
-        self._queriers.close()
         await self._tftp.stop()
         if self._cast is not None:
             await self._cast.stop()
@@ -241,6 +238,7 @@ class Server:
         self._http.public_images = new.images.public
         self._rates.configure(new)
         self._tftp.share_places()
+        self._tftp.assign_groups(new.mtftp_groups)
         if self._cast is not None:
             self._cast.configure(new)
         self._log.info("configuration read again", changed=list(changed), needs_restart=list(restart))
@@ -277,10 +275,6 @@ class Server:
         states = Counter(job.state for job in self.transactions.jobs())
         return Inventory(len(machines), sum(machine.known for machine in machines), states)
 
-    def _multicast_interfaces(self) -> list[str]:
-        multicast = self.config.mtftp.enabled or self.config.cast.enabled
-        return [entry.name for entry in served(self.config.server.ipv4)] if multicast else []
-
     def _warnings(self) -> tuple[str, ...]:
         said = [finding.text for finding in diagnose.tftp_root(self.config)]
         missing = self._names.environment_missing()
@@ -290,7 +284,6 @@ class Server:
             self.library.store.check_writable()
         except OperatorError as error:
             said.append(f"Images cannot be imported or removed. {error}")
-        said += [igmp.missing(name) for name in self._multicast_interfaces() if self._queriers.misses(name)]
         return tuple(said)
 
 

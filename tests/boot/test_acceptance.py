@@ -10,12 +10,12 @@ from pxed.types import Check
 from pxed.wire import dhcp, pxe
 from support import boot_clients as firmware
 from support.boot_clients import REQUEST
-from support.decisions import CLIENT, HOLD, NO_WORK, SITE, US, WORK, direct, reply
+from support.decisions import CLIENT, HOLD, NO_WORK, SITE, US, WORK, direct, mtftp_site, reply
 
 UEFI = (6, 7, 9, 10, 11)
 HTTP = (15, 16, 18, 19)
 QUIRK_B = replace(SITE, quirks=(Quirk("all", Vendor43.DIRECT, "direct for everybody"),))
-MARKED = replace(SITE, mtftp_machines=frozenset({"52:54:00:12:34:56"}))
+MARKED = mtftp_site("52:54:00:12:34:56")
 LOCAL = replace(SITE, no_work="local")
 SITES = {"default": SITE, "direct": QUIRK_B, "MTFTP": MARKED}
 

@@ -21,6 +21,7 @@ from support.decisions import (
     answer,
     direct,
     dropped,
+    mtftp_site,
     reply,
     wanted,
 )
@@ -278,11 +279,11 @@ def test_raspberry_pi_without_work_is_left_alone() -> None:
 
 # -- MTFTP -------------------------------------------------------------------------------------------------------------
 
-MTFTP = replace(SITE, mtftp_machines=frozenset({"52:54:00:12:34:56"}))
+MTFTP = mtftp_site("52:54:00:12:34:56")
 
 
 def test_mtftp_tags_go_to_marked_machines_with_tag_6() -> None:
-    tags = b"\1\4\xef\xff\x4e\1\2\2\x08\x08\3\2\x07\x07\4\1\2\5\1\2\6\1\x08\xff"
+    tags = b"\1\4\xef\xff\x4e\xfb\2\2\x08\x08\3\2\x07\x07\4\1\2\5\1\2\6\1\x08\xff"
     assert reply(firmware.pxe(arch=0), site=MTFTP).payload == wanted(OFFER, b"undionly.kpxe", vendor=tags)
 
 
@@ -299,6 +300,27 @@ def test_mtftp_tags_go_to_nobody_else() -> None:
 def test_mtftp_tags_mean_nothing_to_ipxe_and_http_clients() -> None:
     assert reply(firmware.ipxe(), site=MTFTP) == reply(firmware.ipxe(), site=SITE)
     assert reply(firmware.http(), site=MTFTP) == reply(firmware.http(), site=SITE)
+
+
+def test_mtftp_tags_go_to_marked_architectures_but_for_single_machines() -> None:
+    site = mtftp_site(archs=(0,), unmarked=("52:54:00:12:34:57",))
+    other = bytes.fromhex("525400123457")
+    for data, told in (
+        (firmware.pxe(arch=0), True),
+        (firmware.pxe(arch=7), False),
+        (firmware.pxe(arch=0, chaddr=other), False),
+    ):
+        packet = dhcp.decode(reply(data, site=site).payload)
+        assert isinstance(packet, dhcp.Packet)
+        tags = pxe.parse(packet.options.get(43, b"")) or {}
+        assert ({1, 2, 3, 4, 5, 6} <= set(tags)) is told
+
+
+def test_mtftp_tags_are_left_out_for_files_that_mtftp_cannot_carry() -> None:
+    ordinary = reply(firmware.pxe(arch=0), site=SITE).payload
+    assert reply(firmware.pxe(arch=0), site=MTFTP, large=frozenset({"undionly.kpxe"})).payload == ordinary
+    without_group = replace(MTFTP, mtftp=replace(MTFTP.mtftp, groups={}))
+    assert reply(firmware.pxe(arch=0), site=without_group).payload == ordinary
 
 
 # -- all: header, sizes, overload --------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ ALL = {
     "first": scripts.first_script(BASE),
     "first over TFTP": scripts.first_script("tftp://10.78.0.1"),
     "work": scripts.work_script(BASE, "pxed.server=http://10.78.0.1 pxed.token=t"),
+    "work by multicast": scripts.work_script(BASE, "pxed.token=t", "mtftp://10.78.0.1:1760"),
     "local": scripts.local_script("no work"),
     "hold": scripts.hold_script(BASE, "wait"),
 }
@@ -98,6 +99,13 @@ def test_work_script() -> None:
         "initrd --name initramfs.cpio.zst http://10.78.0.1/pxed/environment/initramfs.cpio.zst || goto again",
         "boot || goto again",
     ]
+
+
+def test_kernel_by_multicast_is_tried_and_falls_back() -> None:
+    assert lines(ALL["work by multicast"])[2] == (
+        "kernel mtftp://10.78.0.1:1760/pxed/environment/vmlinuz pxed.token=t || "
+        "kernel http://10.78.0.1/pxed/environment/vmlinuz pxed.token=t || goto again"
+    )
 
 
 def test_hold_script_waits_without_an_end() -> None:

@@ -13,14 +13,14 @@ from pxed.types import Check, Drop, Identity, Verdict
 from pxed.wire import dhcp
 from support import boot_clients as firmware
 from support import dhcp_reference as reference
-from support.decisions import CLIENT, SITE, US
+from support.decisions import CLIENT, SITE, US, mtftp_site
 
 # A busy machine is no mistake of the code: no deadline, no complaint about slow drawing.
 patient = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 
 RELAY = "10.9.0.1"
 LOCAL_SITE = Site(SITE.boot_programs, ("/a", "/b"), no_work="local", http_port=8080)
-MARKED_SITE = Site(SITE.boot_programs, mtftp_machines=frozenset({"52:54:00:12:34:56"}))
+MARKED_SITE = mtftp_site("52:54:00:12:34:56", archs=(7,))
 QUIRKY_SITE = Site(
     SITE.boot_programs,
     quirks=(boot.Quirk("one machine", boot.Vendor43.RASPBERRY_PI, "a test", ouis=("52:54:00:12:34:56",)),),

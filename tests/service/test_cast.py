@@ -101,11 +101,10 @@ class Classroom:
 
     def until(self, what: str, holds: Any) -> ImageSession:
         """The newest session, once something holds of it."""
-        while True:
+        while not ((found := self.sessions()) and holds(found[-1])):
             self.looked.clear()
-            if (found := self.sessions()) and holds(found[-1]):
-                return found[-1]
             assert self.looked.wait(60), f"never {what}: {found}"
+        return found[-1]
 
 
 @pytest.fixture

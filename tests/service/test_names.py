@@ -12,7 +12,8 @@ import pytest
 from msgspec.structs import replace
 
 from pxed._ext import files
-from pxed.config import Config, Dhcp, Environment, Http, Server, Tftp
+from pxed._ext.mtftp_pxe import LARGEST_FILE
+from pxed.config import Config, Dhcp, Environment, Http, Mtftp, Server, Tftp
 from pxed.errors import OperatorError, RefusedError
 from pxed.service import names as names_module
 from pxed.service.names import BytesContent, Content, FileContent, Names, NotFound, clean_name
@@ -293,6 +294,43 @@ def test_debug_is_passed_on(house: House) -> None:
     house.build_environment()
     house.machines.the_job = replace(house.machines.the_job, debug=True)
     assert " pxed.debug=1 " in house.text(CHECK)
+
+
+@pytest.mark.parametrize(
+    ("mtftp", "via", "crowd", "wanted"),
+    [
+        (Mtftp(), "tftp", 4, False),
+        (Mtftp(enabled=True), "tftp", 3, False),
+        (Mtftp(enabled=True), "tftp", 4, True),
+        (Mtftp(enabled=True), "http", 4, False),
+        (Mtftp(enabled=True, ipxe="always"), "http", 1, True),
+        (Mtftp(enabled=True, ipxe="never"), "tftp", 4, False),
+        (Mtftp(enabled=True, machines={MAC: True}), "http", 1, True),
+        (Mtftp(enabled=True, ipxe="always", machines={MAC: False}), "tftp", 4, False),
+    ],
+)
+def test_kernel_by_multicast_where_it_helps(tmp_path: Path, mtftp: Mtftp, via: str, crowd: int, wanted: bool) -> None:
+    """Of several machines at a time each further one costs nothing; a single one would only wait longer."""
+    house = House(tmp_path, mtftp=mtftp)
+    house.build_environment()
+    script = [house.text(CHECK, via) for _ in range(crowd)][-1]
+    assert (f"kernel mtftp://{SERVER}:1760/pxed/environment/vmlinuz pxed.server=" in script) is wanted
+    assert f"kernel {'tftp' if via == 'tftp' else 'http'}://{SERVER}/pxed/environment/vmlinuz pxed.server=" in script
+
+
+def test_a_kernel_that_mtftp_cannot_carry_is_not_tried(tmp_path: Path) -> None:
+    house = House(tmp_path, mtftp=Mtftp(enabled=True, ipxe="always"))
+    house.build_environment()
+    os.truncate(house.environment / "vmlinuz", LARGEST_FILE + 1)
+    assert "mtftp:" not in house.text(CHECK)
+
+
+def test_boot_programs_that_mtftp_cannot_carry(house: House) -> None:
+    (house.root / "snponly.efi").write_bytes(b"")
+    os.truncate(house.root / "snponly.efi", LARGEST_FILE + 1)
+    (house.programs / "undionly.kpxe").write_bytes(b"program")
+    assert house.names.large_programs() == {"snponly.efi"}
+    assert not {"snponly.efi", "undionly.kpxe"} & house.names.missing_programs()
 
 
 @pytest.mark.parametrize("verdict", [Verdict.NO_WORK, Verdict.IGNORE])

@@ -2,7 +2,7 @@
 
 from pxed import boot
 from pxed.boot import Received, Reply, Site
-from pxed.config import Config, Dhcp, Server, Tftp
+from pxed.config import Config, Dhcp, Mtftp, Server, Tftp
 from pxed.types import Check, Drop, Verdict
 from pxed.wire import dhcp
 
@@ -13,6 +13,14 @@ US = "10.78.0.1"
 US_RAW = b"\x0a\x4e\0\1"
 CLIENT = "10.78.0.50"
 SITE = Site.from_config(Config(server=Server(address=US), tftp=Tftp(root="/srv/tftp"), dhcp=Dhcp()))
+
+
+def mtftp_site(*machines: str, archs: tuple[int, ...] = (), unmarked: tuple[str, ...] = ()) -> Site:
+    """The same with MTFTP, which these machines' firmware is told of."""
+    marks = {**dict.fromkeys(machines, True), **dict.fromkeys(unmarked, False)}
+    mtftp = Mtftp(enabled=True, machines=marks, architectures=archs)
+    return Site.from_config(Config(server=Server(address=US), tftp=Tftp(root="/srv/tftp"), mtftp=mtftp))
+
 
 WORK = Check(Verdict.WORK, "job 1 restores 'lab'", machine_id=1, job_id=1)
 NO_WORK = Check(Verdict.NO_WORK, "no job for this machine", machine_id=1)
@@ -29,18 +37,22 @@ def direct(port: int = 4011, source_port: int = 4011, source: str = CLIENT) -> R
     return Received(port, (source, source_port), US, "eth0", broadcast=False)
 
 
-def answer(data: bytes, received: Received = BROADCAST, check: Check = WORK, site: Site = SITE) -> Reply | Drop:
+def answer(
+    data: bytes, received: Received = BROADCAST, check: Check = WORK, site: Site = SITE, **known: frozenset[str]
+) -> Reply | Drop:
     """decode -> facts -> decide, as the DHCP service does it."""
     packet = dhcp.decode(data)
     if isinstance(packet, Drop):
         return packet
     found = boot.facts(packet, received)
-    return found if isinstance(found, Drop) else boot.decide(found, check, site)
+    return found if isinstance(found, Drop) else boot.decide(found, check, site, **known)
 
 
-def reply(data: bytes, received: Received = BROADCAST, check: Check = WORK, site: Site = SITE) -> Reply:
+def reply(
+    data: bytes, received: Received = BROADCAST, check: Check = WORK, site: Site = SITE, **known: frozenset[str]
+) -> Reply:
     """The same where a reply is expected."""
-    decision = answer(data, received, check, site)
+    decision = answer(data, received, check, site, **known)
     assert isinstance(decision, Reply), decision
     return decision
 

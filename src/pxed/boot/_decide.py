@@ -8,6 +8,7 @@ servers with the same configuration give a client identical answers.
 from enum import Enum
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ..types import Check, Drop, Verdict
 from ..wire import iana, pxe, summary
@@ -100,11 +101,17 @@ class _Boot(Struct, frozen=True):
     next_server: bool = True  # siaddr is ours
 
 
-def decide(facts: Facts, check: Check, site: Site, missing: frozenset[str] = frozenset()) -> Reply | Drop:
+def decide(
+    facts: Facts,
+    check: Check,
+    site: Site,
+    missing: frozenset[str] = frozenset(),
+    large: frozenset[str] = frozenset(),
+) -> Reply | Drop:
     """The reply to one request, or a Drop with its reason.
 
     `missing`: names of boot programs whose file is not there. Silence lets firmware go on at once, where an offer of
-    them would be followed by a failing download and its retries.
+    them would be followed by a failing download and its retries. `large`: those that MTFTP cannot carry.
 
     Reasons: "wrong-port", "lease-request", "other-server", "credentials", "other-boot-item" (what was asked is not
     ours to answer), "ignored", "no-work" (the check says so), "no-boot-program" (none is
@@ -114,7 +121,7 @@ def decide(facts: Facts, check: Check, site: Site, missing: frozenset[str] = fro
     message = _route(facts)
     if isinstance(message, Drop):
         return message
-    boot = _select(facts, check, site, missing)
+    boot = _select(facts, check, site, missing, large)
     if isinstance(boot, Drop):
         return boot
     if facts.boot_item is not None:  # the client believes an ACK only with the type that it asked for
@@ -156,7 +163,7 @@ def _route(facts: Facts) -> MessageType | Drop:
     return MessageType.ACK
 
 
-def _select(facts: Facts, check: Check, site: Site, missing: frozenset[str]) -> _Boot | Drop:
+def _select(facts: Facts, check: Check, site: Site, missing: frozenset[str], large: frozenset[str]) -> _Boot | Drop:
     """What the machine boots, from the check's verdict and what the client is."""
     quirk = quirk_for(facts, site.quirks)
     if check.verdict == Verdict.IGNORE:
@@ -166,7 +173,10 @@ def _select(facts: Facts, check: Check, site: Site, missing: frozenset[str]) -> 
     if facts.is_ipxe:
         return _script(facts, site, quirk)
     archs = facts.archs if quirk.arch_is is None else (quirk.arch_is,)
-    return _program(facts, site, quirk, archs, missing)
+    boot = _program(facts, site, quirk, archs, missing)
+    if isinstance(boot, Drop) or boot.file in large:
+        return boot
+    return _by_multicast(facts, site, boot)
 
 
 def _no_work(facts: Facts, check: Check, site: Site, quirk: Quirk) -> _Boot | Drop:
@@ -195,13 +205,13 @@ def _script(facts: Facts, site: Site, quirk: Quirk) -> _Boot:
     address = facts.received.server_address
     file = site.http_url(address, FIRST_SCRIPT) if facts.speaks_http else FIRST_SCRIPT
     how = "HTTP" if facts.speaks_http else "TFTP"
-    return _Boot(f"{facts.kind}: {_verb(facts)} the boot script by {how}", file, _vendor(facts, site, quirk))
+    return _Boot(f"{facts.kind}: {_verb(facts)} the boot script by {how}", file, _vendor(facts, quirk))
 
 
 def _program(facts: Facts, site: Site, quirk: Quirk, archs: tuple[int, ...], missing: frozenset[str]) -> _Boot | Drop:
     """Firmware gets the boot program of its architecture."""
     address = facts.received.server_address
-    vendor = _vendor(facts, site, quirk)
+    vendor = _vendor(facts, quirk)
     who = facts.kind if quirk.arch_is is None else iana.arch_name(quirk.arch_is)
     found = site.program(archs, missing)
     if found is None:
@@ -229,14 +239,21 @@ def _verb(facts: Facts) -> str:
     return "offered" if facts.message == MessageType.DISCOVER else f"answered on port {facts.received.port} with"
 
 
-def _vendor(facts: Facts, site: Site, quirk: Quirk) -> bytes:
-    """Option 43 of an offer. MTFTP tags only for machines that the operator marked, and never without tag 6:
-    EDK2 throws an offer with 1-5 alone away, and other ROMs wait for minutes for a multicast that never comes."""
-    if facts.is_http_client:
-        return b""
-    if facts.mac in site.mtftp_machines and not facts.is_ipxe:
-        return pxe.build(pxe.mtftp(site.mtftp) | pxe.discovery(Discovery.USE_BOOT_FILE))
-    return _VENDOR[quirk.vendor43]
+def _vendor(facts: Facts, quirk: Quirk) -> bytes:
+    """Option 43 of an offer."""
+    return b"" if facts.is_http_client else _VENDOR[quirk.vendor43]
+
+
+def _by_multicast(facts: Facts, site: Site, boot: _Boot) -> _Boot:
+    """With the tags of MTFTP for who the operator marked, and never without tag 6: EDK2 throws an offer with 1-5 alone
+    away, and other ROMs wait for minutes for a multicast that never comes."""
+    if facts.is_http_client or site.mtftp is None or not site.mtftp.told(facts.mac, facts.arch):
+        return boot
+    group = site.mtftp.groups.get(boot.file)
+    if group is None:
+        return boot
+    vendor = pxe.build(pxe.mtftp(group) | pxe.discovery(Discovery.USE_BOOT_FILE))
+    return replace(boot, text=f"{boot.text}, or by MTFTP from {group.address}", vendor=vendor)
 
 
 def _packet(facts: Facts, message: MessageType, boot: _Boot) -> Packet:

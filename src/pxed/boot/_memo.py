@@ -73,12 +73,13 @@ class _Kind(Struct, frozen=True):
 
 
 class Decider:
-    """Decides requests at one site; make a new one when the site changes, or which boot programs are missing."""
+    """Decides requests at one site; make a new one when the site changes, or what is known of the boot programs."""
 
-    def __init__(self, site: Site, missing: frozenset[str] = frozenset()) -> None:
-        """`missing` as for `decide`."""
+    def __init__(self, site: Site, missing: frozenset[str] = frozenset(), large: frozenset[str] = frozenset()) -> None:
+        """`missing` and `large` as for `decide`."""
         self.site = site
         self.missing = missing
+        self.large = large
         self._kinds: dict[_Key, _Kind | Drop] = {}
         self._identities: dict[bytes, Identity] = {}
 
@@ -94,7 +95,7 @@ class Decider:
         identity = self._identity(request)
         if isinstance(known, Drop):
             return Outcome(known, identity.mac, request.addresses)
-        if identity.mac in self.site.mtftp_machines:
+        if self.site.singles_out(identity.mac):
             return self._afresh(data, received, ask, None, None)
         check = ask(identity)
         ready = known.decisions.get(_told(check))
@@ -126,8 +127,8 @@ class Decider:
                 self._remember_kind(key, found)
             return Outcome(found, mac, addresses)
         check = ask(found.identity)
-        result = decide(found, check, self.site, self.missing)
-        if key is not None and request is not None and found.mac not in self.site.mtftp_machines:
+        result = decide(found, check, self.site, self.missing, self.large)
+        if key is not None and request is not None and not self.site.singles_out(found.mac):
             kind = self._kinds.get(key) or self._remember_kind(key, _Kind(found.kind, {}))
             if isinstance(kind, _Kind):
                 if len(kind.decisions) >= MAX_ANSWERS:

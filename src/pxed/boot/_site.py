@@ -6,10 +6,27 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from ..config import DEFAULT_BOOT_PROGRAMS, Config
-from ..wire.pxe import Mtftp
+from ..wire import pxe
 from ._quirks import Quirk
 
 FIRST_SCRIPT = "pxed/boot.ipxe"
+
+
+class Mtftp(Struct, frozen=True):
+    """Who is told by DHCP, or by a boot script, that files are sent by MTFTP."""
+
+    groups: dict[str, pxe.Mtftp] = {}
+    """By boot program: where PXE's clients are to listen."""
+    machines: dict[str, bool] = {}
+    """By MAC: what the operator said of single machines."""
+    architectures: frozenset[int] = frozenset()
+    """Those whose firmware is told of it."""
+    ipxe: Literal["auto", "always", "never"] = "auto"
+    ipxe_port: int = 1760
+
+    def told(self, mac: str, arch: int) -> bool:
+        """Whether this machine's firmware is."""
+        return self.machines.get(mac, arch in self.architectures)
 
 
 class Site(Struct, frozen=True):
@@ -22,9 +39,8 @@ class Site(Struct, frozen=True):
     no_work: Literal["silent", "local"] = "silent"
     http_port: int = 80
     tftp_port: int = 69
-    mtftp_machines: frozenset[str] = frozenset()
-    """MACs that get MTFTP tags."""
-    mtftp: Mtftp = Mtftp("239.255.78.1")
+    mtftp: Mtftp | None = None
+    """None: nobody is."""
     quirks: tuple[Quirk, ...] = ()
     """Rows that come before the built-in quirk table."""
 
@@ -39,8 +55,12 @@ class Site(Struct, frozen=True):
             no_work=config.transaction.no_work,
             http_port=config.http.port,
             tftp_port=config.tftp.port,
-            mtftp_machines=frozenset(mac.lower().replace("-", ":") for mac in config.dhcp.mtftp_machines),
+            mtftp=_mtftp(config) if config.mtftp.enabled else None,
         )
+
+    def singles_out(self, mac: str) -> bool:
+        """Whether something was said of this one machine."""
+        return self.mtftp is not None and mac in self.mtftp.machines
 
     def http_base(self, address: str) -> str:
         """'http://10.78.0.1', with the port when it is not 80. No slash at the end."""
@@ -51,6 +71,10 @@ class Site(Struct, frozen=True):
         """'tftp://10.78.0.1', with the port when it is not 69. No slash at the end."""
         host = _host(address)
         return f"tftp://{host}" if self.tftp_port == 69 else f"tftp://{host}:{self.tftp_port}"
+
+    def mtftp_base(self, address: str) -> str:
+        """'mtftp://10.78.0.1:1760', for iPXE. No slash at the end."""
+        return f"mtftp://{address}:{self.mtftp.ipxe_port}" if self.mtftp else ""
 
     def http_url(self, address: str, name: str) -> str:
         """The URL of a served name."""
@@ -63,6 +87,20 @@ class Site(Struct, frozen=True):
         """
         named = ((arch, self.boot_programs[arch]) for arch in archs if arch in self.boot_programs)
         return next(((arch, name) for arch, name in named if name not in missing), None)
+
+
+def _mtftp(config: Config) -> Mtftp:
+    section = config.mtftp
+    return Mtftp(
+        groups={
+            name: pxe.Mtftp(group.address, group.client_port, section.server_port, group.listen, group.delay)
+            for name, group in config.mtftp_groups.items()
+        },
+        machines={mac.lower().replace("-", ":"): told for mac, told in section.machines.items()},
+        architectures=frozenset(section.architectures),
+        ipxe=section.ipxe,
+        ipxe_port=section.ipxe_port,
+    )
 
 
 def _host(address: str) -> str:

@@ -71,12 +71,16 @@ def first_script(base_url: str) -> bytes:
     )
 
 
-def work_script(base_url: str, command_line: str) -> bytes:
-    """Kernel and initramfs of the imaging environment. `command_line` comes from `kernel_command_line`."""
+def work_script(base_url: str, command_line: str, kernel_url: str = "") -> bytes:
+    """Kernel and initramfs of the imaging environment. `command_line` comes from `kernel_command_line`.
+
+    `kernel_url`: whence the kernel is tried first, if from somewhere else.
+    """
     name = INITRAMFS.rpartition("/")[2]
+    urls = [kernel_url, base_url] if kernel_url else [base_url]
     return _script(
         "imgfree",
-        f"kernel {base_url}/{KERNEL} {command_line} || goto again",
+        "".join(f"kernel {url}/{KERNEL} {command_line} || " for url in urls) + "goto again",
         f"initrd --name {name} {base_url}/{INITRAMFS} || goto again",
         "boot || goto again",
         _again(base_url),

@@ -11,7 +11,6 @@ import msgspec
 
 from ..errors import ConfigError
 from ._check import mistakes
-from ._clashes import clashes
 from ._keys import (
     DEFAULT_BOOT_PROGRAMS,
     Cast,
@@ -23,11 +22,11 @@ from ._keys import (
     Jobs,
     Log,
     Metrics,
-    Mtftp,
     Server,
     Tftp,
     Transaction,
 )
+from ._mtftp import Mtftp, MtftpFile, MtftpGroup
 from ._places import line_of, lines_of, syntax_error
 from ._rules import Start, bytes_per_second, minutes_of_day, start_rule
 
@@ -43,6 +42,8 @@ __all__ = [
     "Log",
     "Metrics",
     "Mtftp",
+    "MtftpFile",
+    "MtftpGroup",
     "Server",
     "Start",
     "Tftp",
@@ -74,7 +75,7 @@ def parse(text: str, path: Path | str = "pxed.toml") -> Config:
         raise ConfigError(syntax_error(str(error), path)) from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
         raise ConfigError(f"{path}: not valid TOML: {error}.") from error
-    wrong = list(mistakes(tree)) or list(clashes(msgspec.convert(tree, Config)))
+    wrong = list(mistakes(tree))
     if wrong:
         lines = lines_of(text)
         placed = sorted(((line_of(lines, m.key), m) for m in wrong), key=lambda pair: pair[0])

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from ._keys import Config
 from ._places import Key
-from ._rules import RULES
+from ._rules import rule_of
 from ._text import dotted, shown
 
 
@@ -63,16 +63,28 @@ def _field_mistakes(kind: Any, value: object, key: Key) -> Iterator[Mistake]:
     if isinstance(kind, type) and issubclass(kind, Struct):
         yield from _struct_mistakes(kind, value, key)
         return
+    item = _item(kind)
+    if item is not None and isinstance(value, list):
+        for number, tree in enumerate(value, 1):
+            yield from _struct_mistakes(item, tree, (*key[:-1], f"{key[-1]}[{number}]"))
     try:
         converted = msgspec.convert(value, kind)
     except (msgspec.ValidationError, OverflowError):
+        if item is not None and isinstance(value, list):
+            return  # said of each
         yield Mistake(
             key, f"key `{dotted(key)}`: expected {_expected(key, kind)}; got {shown(value)}{_hint(kind, value)}"
         )
         return
-    rule = RULES.get(".".join(key))
+    rule = rule_of(key)
     for got in rule.broken(converted) if rule else ():
         yield Mistake(key, f"key `{dotted(key)}`: expected {_expected(key, kind)}; got {got}")
+
+
+def _item(kind: Any) -> type[Struct] | None:
+    """The Struct of which there may be any number, as [[tables]]; None for all other kinds."""
+    item = get_args(kind)[0] if get_origin(kind) is tuple else None
+    return item if isinstance(item, type) and issubclass(item, Struct) else None
 
 
 def _unknown(at: Key, name: str, known: list[str], nearest: Key) -> Mistake:
@@ -107,11 +119,13 @@ def _words(kind: Any) -> tuple[str, ...]:
 
 def _expected(key: Key, kind: Any) -> str:
     """What a key's value must be, in the words of a person who writes TOML."""
-    rule = RULES.get(".".join(key))
+    rule = rule_of(key)
     if rule:
         return rule.expected
     if _words(kind):
         return "one of " + ", ".join(f'"{word}"' for word in _words(kind))
+    if type(None) in get_args(kind):  # beside what it is, for a key that may be left out
+        kind = get_args(kind)[0]
     match msgspec.inspect.type_info(kind):
         case msgspec.inspect.BoolType():
             return "true or false"

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-Port = Annotated[int, Meta(ge=1, le=65535)]
+from ._mtftp import Mtftp, MtftpGroup
+from ._types import Port
 
 # Architecture types (RFC 4578, IANA) and the boot program for each. Names are looked up in the TFTP root
 # first, then in `dhcp.boot_program_dir`, where Debian's `ipxe` package puts the x86 ones.
@@ -59,7 +60,11 @@ class Dhcp(Struct, frozen=True, forbid_unknown_fields=True):
     same_host_dhcp: bool = False  # another daemon on this host has port 67
     boot_programs: dict[str, str] = field(default_factory=dict)  # over DEFAULT_BOOT_PROGRAMS, key = arch type
     boot_program_dir: str = "/usr/lib/ipxe"
-    mtftp_machines: tuple[str, ...] = ()  # MACs that get PXE MTFTP tags; none by default
+
+    @property
+    def architectures(self) -> set[int]:
+        """Those that have a boot program."""
+        return {int(arch) for arch in (*DEFAULT_BOOT_PROGRAMS, *self.boot_programs)}
 
     def boot_program(self, arch: int) -> str | None:
         """The boot program's name for an architecture type, or None."""
@@ -95,20 +100,6 @@ class Tftp(Struct, frozen=True, forbid_unknown_fields=True):
             return None
         first, last = self.ports.split("-")
         return range(int(first), int(last) + 1)
-
-
-class Mtftp(Struct, frozen=True, forbid_unknown_fields=True):
-    """[mtftp]: TFTP by multicast, one stream for all clients that ask for the same file so (RFC 2090)."""
-
-    enabled: bool = False
-    groups: str = "239.255.78.0/24"  # every file that is being sent takes one address of these
-    port: Port = 1758  # of the groups, and ours for everything that has to do with them
-    ttl: Annotated[int, Meta(ge=1, le=255)] = 1  # 1: this network; each router on the way takes one more
-
-    @property
-    def network(self) -> ipaddress.IPv4Network:
-        """The addresses of the groups."""
-        return ipaddress.IPv4Network(self.groups)
 
 
 class Cast(Struct, frozen=True, forbid_unknown_fields=True):
@@ -202,6 +193,12 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     images: Images = Images()
     environment: Environment = Environment()
     metrics: Metrics = Metrics()
+
+    @property
+    def mtftp_groups(self) -> dict[str, MtftpGroup]:
+        """Where boot programs, and the files that have a group, are sent to PXE's MTFTP clients, by name."""
+        programs = {program for arch in self.dhcp.architectures if (program := self.dhcp.boot_program(arch))}
+        return self.mtftp.pxe_groups(programs)
 
     @property
     def images_dir(self) -> str:

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,12 @@ def syntax_error(message: str, path: Path | str) -> str:
 
 
 def lines_of(text: str) -> dict[Key, int]:
-    """The line of every section and key. `text` is valid TOML, so a statement ends where it first parses."""
+    """The line of every section and key; [[tables]] are numbered: "files[1]".
+
+    `text` is valid TOML, so a statement ends where it first parses.
+    """
     found: dict[Key, int] = {}
+    numbers: Counter[Key] = Counter()
     section: Key = ()
     source = text.split("\n")
     first = 0
@@ -32,6 +37,10 @@ def lines_of(text: str) -> dict[Key, int]:
         if source[first].lstrip().startswith("["):
             section = max(keys, key=len, default=())
             found.setdefault(section, first + 1)
+            if source[first].lstrip().startswith("[["):
+                numbers[section] += 1
+                section = (*section[:-1], f"{section[-1]}[{numbers[section]}]")
+                found[section] = first + 1
         else:
             for key in keys:
                 found.setdefault((*section, *key), first + 1)

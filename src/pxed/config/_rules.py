@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+from ._mtftp import MtftpFile
 from ._text import shown
 
 # Group addresses that the sender keeps a record of.
@@ -78,7 +79,31 @@ def _bad_boot_programs(value: dict[str, str]) -> Iterator[str]:
             yield f"{shown(name)} for architecture {shown(arch)}"
 
 
-def _bad_macs(value: tuple[str, ...]) -> Iterator[str]:
+def _bad_group(value: str) -> Iterator[str]:
+    """One address of a group."""
+    if "/" in value:
+        yield shown(value)
+    else:
+        yield from _bad_groups(value)
+
+
+def _bad_files(value: tuple[MtftpFile, ...]) -> Iterator[str]:
+    """Tables of files: each file once, and in a group that no other has."""
+    yield from _twice([file.name for file in value])
+    yield from _twice([file.group for file in value if file.group])
+
+
+def _bad_mtftp_port(value: int) -> Iterator[str]:
+    if value >> 8 != value & 0xFF:
+        yield str(value)
+
+
+def _bad_architectures(value: tuple[int, ...]) -> Iterator[str]:
+    yield from (str(arch) for arch in value if not 0 <= arch <= 65535)
+    yield from _twice(map(str, value))
+
+
+def _bad_macs(value: Iterable[str]) -> Iterator[str]:
     for mac in value:
         if not re.fullmatch(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}", mac):
             yield shown(mac)
@@ -206,7 +231,9 @@ _PATH = Rule("an absolute path", _absolute)
 _PATH_OR_EMPTY = Rule("an absolute path", _unless_empty(_absolute))
 _RATES = Rule('a table from interfaces to rates like "900Mbit" or "2.5Gbit"', _bad_rates)
 _GROUPS = Rule(f'at most {LARGEST_GROUPS} multicast addresses like "239.255.78.0/24"', _bad_groups)
-RULES: dict[str, Rule] = {
+# Intel's clients read these ports from DHCP little-endian, as EDK2 does; others were seen to read them big-endian.
+_MTFTP_PORT = Rule("a port whose two bytes are alike, as 1799 (0x0707) or 2056 (0x0808)", _bad_mtftp_port)
+_RULES: dict[str, Rule] = {
     "server.address": Rule("an IPv4 address, or a list of different ones, IPv6 among them if wanted", _bad_addresses),
     "server.state_dir": _PATH,
     "server.socket": Rule(f"an absolute path of at most {SOCKET_PATH_BYTES} bytes", _bad_socket),
@@ -216,8 +243,15 @@ RULES: dict[str, Rule] = {
     "tftp.rate": Rule(_RATE_EXPECTED, _unless_empty(_bad_rate)),
     "dhcp.boot_programs": Rule("a table from architecture numbers (0 to 65535) to file names", _bad_boot_programs),
     "dhcp.boot_program_dir": _PATH,
-    "dhcp.mtftp_machines": Rule('a list of different MACs like "52:54:00:12:34:56"', _bad_macs),
     "mtftp.groups": _GROUPS,
+    "mtftp.machines": Rule('a table from different MACs like "52:54:00:12:34:56" to true or false', _bad_macs),
+    "mtftp.architectures": Rule("a list of different architecture numbers (0 to 65535)", _bad_architectures),
+    "mtftp.server_port": _MTFTP_PORT,
+    "mtftp.client_port": _MTFTP_PORT,
+    "mtftp.files": Rule("[[mtftp.files]] tables of different files and groups", _bad_files),
+    "mtftp.files.name": Rule("a file's name", lambda value: [] if value and "\0" not in value else [shown(value)]),
+    "mtftp.files.group": Rule('a multicast address like "239.255.78.240"', _unless_empty(_bad_group)),
+    "mtftp.files.client_port": _MTFTP_PORT,
     "cast.rate": Rule(_RATE_EXPECTED, _unless_empty(_bad_rate)),
     "cast.rates": _RATES,
     "cast.session_rate": Rule(_RATE_EXPECTED, _unless_empty(_bad_rate)),
@@ -238,3 +272,8 @@ RULES: dict[str, Rule] = {
     ),
     "environment.console": Rule('a list of consoles like "ttyS0,115200"', _bad_consoles),
 }
+
+
+def rule_of(key: Iterable[str]) -> Rule | None:
+    """The rule for a key; the tables of a list ("files[1]") have the same."""
+    return _RULES.get(re.sub(r"\[[0-9]+\]", "", ".".join(key)))

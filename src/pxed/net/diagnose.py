@@ -104,7 +104,8 @@ def ports(config: Config, here: Iterable[str], server_pid: int | None) -> Iterat
             ("udp", address, config.tftp.port, "Stop it, or set port in [tftp] (for tests: firmware asks 69).")
         )
         if config.mtftp.enabled and ":" not in address:
-            wanted.append(("udp", address, config.mtftp.port, "Stop it, or set port in [mtftp]."))
+            for key in ("port", "server_port", "ipxe_port"):
+                wanted.append(("udp", address, getattr(config.mtftp, key), f"Stop it, or set {key} in [mtftp]."))
         wanted.append(("tcp", address, config.http.port, "Stop it, or set port in [http]."))
     if config.metrics.place is not None:
         wanted.append(("tcp", *config.metrics.place, "Stop it, or set listen in [metrics]."))

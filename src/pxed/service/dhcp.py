@@ -40,14 +40,16 @@ class DhcpService:
         clock: Callable[[], float] = time.time,
         missing: Callable[[], frozenset[str]] = frozenset,
         monotonic: Callable[[], float] = time.monotonic,
+        large: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
-        """`missing`: the boot programs whose files are not there (`Names.missing_programs`)."""
+        """`missing`: the boot programs whose files are not there (`Names.missing_programs`); `large`: those that are
+        too large for MTFTP (`Names.large_programs`)."""
         self._ports = DhcpPorts(interfaces, same_host, self._receive)
         self.site = site  # replaced as a whole when the configuration is read again
         self._transactions = transactions
         self._peers = peers
         self._clock = clock
-        self._missing = missing
+        self._missing, self._large = missing, large
         self._log = structlog.get_logger("pxed.dhcp")
         self._decides = boot.Decider(site)
         self.drops: Counter[str] = Counter()
@@ -128,10 +130,10 @@ class DhcpService:
 
     def _decider(self) -> boot.Decider:
         """The one for this site as it is now."""
-        missing = self._missing()
+        missing, large = self._missing(), self._large()
         decider = self._decides
-        if decider.site is not self.site or decider.missing != missing:
-            decider = self._decides = boot.Decider(self.site, missing)
+        if decider.site is not self.site or decider.missing != missing or decider.large != large:
+            decider = self._decides = boot.Decider(self.site, missing, large)
         return decider
 
     def _note(self, outcome: boot.Outcome, now: float, kind: str, text: str) -> bool:

@@ -10,6 +10,7 @@ import errno
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ import structlog
 from msgspec import Struct
 
 from pxed._ext.files import open_beneath
+from pxed._ext.mtftp_pxe import LARGEST_FILE
 from pxed.boot import Site, scripts
 from pxed.config import Config
 from pxed.errors import OperatorError, RefusedError
@@ -38,6 +40,11 @@ _ENVIRONMENT = "pxed/environment/"
 
 # Seconds until boot programs are looked for again: an operator who puts one there does not wait long.
 LOOK_AGAIN = 2.0
+
+# Machines that load the environment within so many seconds are a crowd. A single one loads the kernel by MTFTP, in
+# blocks of 512 bytes, slower than by TFTP; of several each further one costs nothing.
+CROWD = 4
+CROWD_SECONDS = 30.0
 
 # What firmware runs; other files (menus, kernels of other systems) are logged, and kept out of the timelines.
 _PROGRAM_SUFFIXES = (".efi", ".kpxe", ".kkpxe", ".pxe", ".0")
@@ -93,6 +100,7 @@ class Names:
         self._has_image = has_image
         self._ipv4_for = ipv4_for
         self._metrics = metrics or Metrics()
+        self._loading: deque[float] = deque(maxlen=CROWD)  # when the last machines were sent to load the environment
         self._log = structlog.get_logger("pxed.names")
 
     def configure(self, config: Config) -> None:
@@ -102,6 +110,7 @@ class Names:
         # Boot programs with their names' one form, under which they are asked for.
         self._programs = {name: clean_name(os.fsencode(name)) for name in self._site.boot_programs.values()}
         self._missing: frozenset[str] = frozenset()
+        self._large: frozenset[str] = frozenset()
         self._look_again = -math.inf
 
     async def open(self, name: str | bytes, *, via: Via, peer: str, local: str = "", probe: bool = False) -> Content:
@@ -142,21 +151,33 @@ class Names:
 
         The folders are looked at again after a few seconds: a storm of requests costs no look each.
         """
-        now = time.monotonic()
-        if now >= self._look_again:
-            self._missing = frozenset(name for name, path in self._programs.items() if not self._is_there(path))
-            self._look_again = now + LOOK_AGAIN
+        self._look()
         return self._missing
 
-    def _is_there(self, path: str | None) -> bool:
+    def large_programs(self) -> frozenset[str]:
+        """The configured boot programs that are too large for MTFTP; as fresh as `missing_programs`."""
+        self._look()
+        return self._large
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now >= self._look_again:
+            sizes = {name: self._size_of(path) for name, path in self._programs.items()}
+            self._missing = frozenset(name for name, size in sizes.items() if size is None)
+            self._large = frozenset(name for name, size in sizes.items() if size and size > LARGEST_FILE)
+            self._look_again = now + LOOK_AGAIN
+
+    def _size_of(self, path: str | None) -> int | None:
+        """Of a boot program, in bytes; None when there is none."""
         if path is None:
-            return False
+            return None
         if path.startswith(_PREFIX):  # made here; a configuration may name the first script
-            return path == scripts.FIRST_SCRIPT
+            return 0 if path == scripts.FIRST_SCRIPT else None
         content = self._file(path)
-        if isinstance(content, FileContent):
-            os.close(content.fd)
-        return isinstance(content, FileContent)
+        if not isinstance(content, FileContent):
+            return None
+        os.close(content.fd)
+        return content.size
 
     def delivered(self, name: str | bytes, *, via: Via, peer: str, size: int, seconds: float) -> None:
         """The whole of a name went to `peer`: the transfer's last acknowledgement came, or the response's last byte
@@ -211,7 +232,8 @@ class Names:
             text = "There was work a moment ago, and there is none now."
             return scripts.local_script(text), f"{text} Boots its own disk."
         job, token = offer
-        return self._work_script(job, token, identity, base, local), f"{check.reason} Gets the imaging environment."
+        script = self._work_script(job, token, identity, base, local)
+        return script, f"{check.reason} Gets the imaging environment."
 
     async def _image_gone(self, job_id: int) -> str:
         """'' when the job's image is there, else a sentence. A job whose image is gone (removed while no server ran,
@@ -239,7 +261,29 @@ class Names:
             console=environment.console,
             append=environment.append,
         )
-        return scripts.work_script(base, command_line)
+        crowded = self._crowd()  # whatever comes of it, this machine is one more
+        multicast = self._site.mtftp_base(local) if self._by_multicast(identity.mac, base, local, crowded) else ""
+        return scripts.work_script(base, command_line, multicast)
+
+    def _crowd(self) -> bool:
+        """Whether several machines load the environment now, with the one that asks."""
+        now = time.monotonic()
+        self._loading.append(now)
+        return len(self._loading) == CROWD and now - self._loading[0] <= CROWD_SECONDS
+
+    def _by_multicast(self, mac: str, base: str, local: str, crowded: bool) -> bool:
+        """Whether a machine's iPXE is to try `mtftp://` for the kernel."""
+        mtftp = self._site.mtftp
+        if mtftp is None or ":" in local:
+            return False
+        by_itself = mtftp.ipxe == "always" or (mtftp.ipxe == "auto" and crowded and base.startswith("tftp:"))
+        if not mtftp.machines.get(mac, by_itself):
+            return False
+        try:
+            size = Path(self._config.environment_dir, scripts.KERNEL.removeprefix(_ENVIRONMENT)).stat().st_size
+        except OSError:
+            return False
+        return size <= LARGEST_FILE
 
     def environment_missing(self) -> str:
         """'' when the environment has been built, else a sentence that says what to do."""

@@ -20,11 +20,12 @@ from pxed._ext.engine import Engine
 from pxed._ext.mtftp_groups import GroupSender, carries
 from pxed._ext.pacer import Pacer
 from pxed._ext.tftp_events import Finished, Listing, Progress, Request
-from pxed.config import Mtftp
+from pxed.config import Mtftp, MtftpGroup
 from pxed.errors import OperatorError
 from pxed.net.holders import bind_error
 from pxed.service.blobs import BlobCache
 from pxed.service.metrics import Metrics
+from pxed.service.mtftp import LARGEST_FILE, Passes
 from pxed.service.names import BytesContent, Content, NotFound
 from pxed.service.quiet import Crowd
 from pxed.service.rates import Rates
@@ -96,6 +97,7 @@ class TftpService:
         self._engines = [Engine(secrets.randbits(64), pacer=self._rates.whole) for _ in range(threads)]
         self._mtftp = mtftp
         self._groups = _group_engine(mtftp, self._rates.whole) if mtftp.enabled else None
+        self._passes = Passes(mtftp, self._rates.whole) if mtftp.enabled else None
         self._blobs = BlobCache()
         # What each unfinished request was answered with, so that others find it for as long as it is being sent.
         self._running: dict[tuple[Engine, int], Blob | None] = {}
@@ -115,7 +117,9 @@ class TftpService:
         for engine in self._engines:
             total.update(engine.statistics())
         groups = self._groups.statistics() if self._groups else {}
-        return {**total, **self._blobs.statistics(), **{f"multicast.{name}": groups[name] for name in groups}}
+        multicast = {f"multicast.{name}": count for name, count in groups.items()}
+        passes = self._passes.statistics if self._passes else {}
+        return {**total, **self._blobs.statistics(), **multicast, **passes}
 
     def open(self) -> None:
         """Bind. Raises OperatorError: taken (it says by whom), no permission, not our address."""
@@ -134,7 +138,14 @@ class TftpService:
                 raise bind_error("udp", address, self._port, error, hint) from error
         if self._groups is not None:
             self._open_groups(self._groups)
+        if self._passes is not None:
+            self._passes.open([address for address in self._addresses if ":" not in address], self._rates.line)
         self.share_places()
+
+    def assign_groups(self, groups: Mapping[str, MtftpGroup]) -> None:
+        """Which files PXE's MTFTP clients may have, and where: at the start and when the configuration has changed."""
+        if self._passes is not None:
+            self._passes.configure(groups)
 
     def _bind_transfers(self, engine: Engine, address: str, line: Pacer | None) -> None:
         """Ports of their own for the transfers asked for at the address that was bound last, if there shall be any."""
@@ -166,7 +177,11 @@ class TftpService:
                 raise bind_error("udp", address, port, error, "Another port can be set: [mtftp] port.") from error
 
     def _all(self) -> list[Engine]:
-        return [*self._engines, *([self._groups] if self._groups else [])]
+        return [
+            *self._engines,
+            *([self._groups] if self._groups else []),
+            *(self._passes.engines if self._passes else []),
+        ]
 
     def start(self) -> None:
         """Begin to serve; call it on the event loop."""
@@ -213,7 +228,9 @@ class TftpService:
         for event in engine.drain():
             if isinstance(event, Request):
                 self._running[engine, event.id] = None
-                task = asyncio.create_task(self._answer(engine, event))
+                passes = self._passes is not None and engine in self._passes.engines
+                answer = self._answer_pass if passes else self._answer
+                task = asyncio.create_task(answer(engine, event))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             elif isinstance(event, Listing):
@@ -247,6 +264,21 @@ class TftpService:
             else:
                 self._running[engine, request.id] = blob
                 engine.send(request.id, blob)
+
+    async def _answer_pass(self, engine: Engine, request: Request) -> None:
+        """The same for MTFTP. What cannot be sent so gets no answer: the client asks by plain TFTP, which says why."""
+        place = self._passes.place(engine, request.name) if self._passes else None
+        try:
+            blob = await self._blob(request) if place else None
+        except Exception as error:
+            self._log.info("mtftp not served", name=request.name, peer=request.peer[0], reason=str(error))
+            blob = None
+        if place is None or blob is None or len(blob) > LARGEST_FILE:
+            engine.refuse(request.id, _NOT_DEFINED, "")
+        elif (engine, request.id) in self._running:
+            self._running[engine, request.id] = blob
+            group, quiet = place
+            engine.send(request.id, blob, group, quiet=quiet)
 
     async def _blob(self, request: Request) -> Blob:
         """The bytes under a name. Raises FileNotFoundError with the reason, or OSError."""
@@ -310,5 +342,5 @@ def _tell(log: Callable[..., None], end: Finished, *additions: Mapping[str, obje
 def _group_engine(mtftp: Mtftp, pacer: Pacer) -> Engine:
     """The one engine for all groups: a second would send the same file a second time."""
     network = mtftp.network
-    sender = GroupSender(str(network[0]), network.num_addresses, mtftp.port, seed=secrets.randbits(64))
+    sender = GroupSender(str(network[0]), mtftp.passing, mtftp.port, seed=secrets.randbits(64))
     return Engine(pacer=pacer, sender=sender)

@@ -13,12 +13,12 @@ from pxed.types import Check, Drop, Verdict
 from pxed.wire import dhcp
 from support import boot_clients as firmware
 from support import dhcp_reference as reference
-from support.decisions import SITE, US, US_RAW
+from support.decisions import SITE, US, US_RAW, mtftp_site
 
 CODES = (43, 50, 52, 54, 55, 57, 60, 61, 66, 67, 77, 82, 93, 94, 97, 175, 12, 208)
 CLASSES = (b"PXEClient", b"HTTPClient", b"PXEClient:Arch:00007:UNDI:003016", b"HTTPClient:Arch:00016", b"")
 CHECKS = [Check(verdict, "Job 7 restores demo here.", machine_id=1, job_id=7) for verdict in Verdict]
-SITES = (SITE, replace(SITE, no_work="local", http_port=8080, mtftp_machines=frozenset({"52:54:00:12:34:56"})))
+SITES = (SITE, replace(mtftp_site("52:54:00:12:34:56", archs=(7,)), no_work="local", http_port=8080))
 WORDS = (*CLASSES[:4], b"\x47\x04\x80\x58\0\0\xff", b"Raspberry Pi Boot", firmware.IPXE_FEATURES, firmware.GUID)
 
 

@@ -6,7 +6,8 @@ from pxed.errors import ConfigError
 
 WORDS = (
     b"[server]\n", b"address = ", b'"10.78.0.1"', b"[tftp]\n", b"root = ", b'"/srv"', b"[dhcp]\n", b"boot_programs",
-    b"mtftp_machines = ", b"[http]\n", b"port = ", b"[transaction]\n", b'no_work = "local"', b"[jobs]\n", b"silence = ",
+    b"machines = ", b"[[mtftp.files]]\n", b"name = ", b"[http]\n", b"port = ", b"[transaction]\n",
+    b'no_work = "local"', b"[jobs]\n", b"silence = ",
     b"[environment]\n", b"append = ", b"console = ", b'"""', b"'''", b"[[", b"]]", b"1979-05-27", b"inf", b"nan", b"0x",
 )  # fmt: skip
 SMALLEST = b'[server]\naddress = "10.78.0.1"\n[tftp]\nroot = "/srv/tftp"\n'
@@ -15,7 +16,9 @@ SMALLEST = b'[server]\naddress = "10.78.0.1"\n[tftp]\nroot = "/srv/tftp"\n'
 def seeds() -> dict[str, bytes]:
     """A small one, a full one, and mistakes."""
     full = b"""[dhcp]\nenabled = true\nboot_programs = { 7 = "snponly.efi", 0 = "a" }
-mtftp_machines = ["52:54:00:12:34:56"]\n[http]\nport = 8080\n[transaction]\nunknown_machines = "hold"\nno_work = "local"
+[mtftp.machines]\n"52:54:00:12:34:56" = true\n[[mtftp.files]]
+name = "a"
+[http]\nport = 8080\n[transaction]\nunknown_machines = "hold"\nno_work = "local"
 [jobs]\nsilence = 5.5\n[environment]\nappend = "a=b"\nconsole = ["ttyS0,115200"]\n"""
     return {
         "smallest": SMALLEST,
