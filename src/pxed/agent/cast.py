@@ -81,6 +81,13 @@ class Receiver(Protocol):
     def missing(self, ordinal: int) -> list[tuple[int, int]]: ...
 
 
+def _compiled(lengths: bytes, have: bytes) -> Receiver:
+    from pxed._ext.cast_frames import CastLayout  # here, as below
+    from pxed._ext.cast_receiver import CastReceiver
+
+    return CastReceiver(CastLayout(lengths), have, memory=MEMORY, queue=QUEUE)
+
+
 class Cast:
     """How to take part: made before the target is touched."""
 
@@ -90,11 +97,11 @@ class Cast:
         tally: Tally,
         patience: Patience,
         now: Callable[[], float],
-        make: Callable[[bytes, bytes], Receiver],
         *,
         only: bool = False,
         give_up: float = 60.0,
         interface: str = "",
+        make: Callable[[bytes, bytes], Receiver] | None = None,
     ) -> None:
         """`interface`: our IPv4 address where the group is, "": that of the route to the server.
 
@@ -102,7 +109,7 @@ class Cast:
         """
         self.source, self.tally, self.now = source, tally, now
         self.only, self.give_up, self.interface = only, give_up, interface
-        self._patience, self._make = patience, make
+        self._patience, self._make = patience, make or _compiled
         self._session: CastSession | None = None
 
     def join(self) -> bool:

@@ -65,6 +65,11 @@ class Plan:
         """Bytes of the image's data."""
         return self._starts[-1]
 
+    @property
+    def raw(self) -> int:
+        """Bytes of disk that stored chunks take."""
+        return sum(self.manifest.chunk_length(index) for index in self._indexes[-1:]) + max(0, self.count - 1) * CHUNK
+
     def piece(self, ordinal: int) -> Piece:
         """A stored chunk."""
         index = self._indexes[ordinal]

@@ -117,6 +117,17 @@ class Restore:
         write_seal(done, plan.empty_head, target, tally)
         return done
 
+    @property
+    def transport(self) -> tuple[str, str]:
+        """What brings the image now ("cast", "http", "waiting" for the group), and why it is not multicast."""
+        if self._group:
+            return self._group.transport, self._group.reason
+        return ("http", "") if self._board.http else ("waiting", "")
+
+    def counters(self) -> dict[str, int]:
+        """Of the multicast receiver; empty when there is none."""
+        return self._group.receiver.figures() if self._group else {}
+
     def account(self) -> str:
         """A sentence about what came from where."""
         figures = self.figures

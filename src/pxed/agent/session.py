@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pxed.agent import restore
+from pxed.agent.cast import Cast
 from pxed.agent.disks import choose, wait_for_disks
 from pxed.agent.failure import AgentFailure, Stopped
 from pxed.agent.host import Host
@@ -132,8 +133,12 @@ class Session:
 
     def _write(self, plan: Plan, target: Target) -> list[tuple[Piece, bytes]]:
         """Everything, the seal last; returns the seal, for reading it back."""
-        host, began = self._host, self._host.now()
-        work = restore.Restore(plan, target, self._progress, self._source)
+        host, began, transport = self._host, self._host.now(), self._answer.transport
+        cast = None
+        if transport != "http":
+            only = transport == "cast"
+            cast = Cast(self._source, self._progress, self._patience(), host.now, only=only, give_up=JOB_PATIENCE)
+        work = restore.Restore(plan, target, self._progress, self._source, cast)
         try:
             seal = work.run()
         finally:

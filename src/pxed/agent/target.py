@@ -6,6 +6,7 @@ import mmap
 import os
 import stat
 import struct
+import sys
 from pathlib import Path
 
 from pxed.agent.failure import AgentFailure
@@ -18,6 +19,7 @@ ALIGNMENT = 4096  # of O_DIRECT: memory, offset and length; no disk has larger l
 # <linux/fs.h>: numbers of an ABI that does not change.
 BLKRRPART = 0x125F
 BLKZEROOUT = 0x127F
+BLKSSZGET = 0x1268
 
 ZERO_BLOCK = 4 << 20  # bytes per write where the device cannot zero by itself
 
@@ -46,12 +48,50 @@ class Target:
         self.path = path
         self.size = os.lseek(self._fd, 0, os.SEEK_END)
         self._is_device = stat.S_ISBLK(os.fstat(self._fd).st_mode)
+        if not self._is_device:
+            self._lock()
         self._device_zeroes = self._is_device
         self._zeros = aligned_buffer(ZERO_BLOCK)
+
+    def _lock(self) -> None:
+        """What O_EXCL is for a block device."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._fd)
+            raise AgentFailure(Step.TARGET, f"{self.path} is being written by another process.") from error
 
     def close(self) -> None:
         """Close the disk; it is not flushed."""
         os.close(self._fd)
+
+    @property
+    def sector(self) -> int:
+        """Bytes of a block device's logical sector; 0 of a file, which has none."""
+        if not self._is_device:
+            return 0
+        return int.from_bytes(fcntl.ioctl(self._fd, BLKSSZGET, bytes(4)), sys.byteorder)
+
+    @property
+    def allocated(self) -> int:
+        """Bytes of the filesystem that a file takes."""
+        return os.fstat(self._fd).st_blocks * 512
+
+    @property
+    def room(self) -> int:
+        """Bytes that a file can take at most: its own and what is free."""
+        found = os.statvfs(self._fd)
+        return self.allocated + found.f_bavail * found.f_frsize
+
+    def resize(self, size: int) -> None:
+        """Cut a file off, or let it end with a hole. Raises AgentFailure."""
+        try:
+            os.ftruncate(self._fd, size)
+        except OSError as error:
+            raise AgentFailure(
+                Step.TARGET, f"The file {self.path} cannot have {size} bytes: {error.strerror}."
+            ) from error
+        self.size = size
 
     def write(self, offset: int, data: memoryview) -> None:
         """Write all of `data`, which lies in an `aligned_buffer`. Raises AgentFailure naming the place."""
