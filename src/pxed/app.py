@@ -23,9 +23,9 @@ from pxed.config import Config, load
 from pxed.control import ServerControl
 from pxed.errors import OperatorError
 from pxed.images.library import Library
-from pxed.net import diagnose
+from pxed.net import diagnose, igmp
 from pxed.net.connection import Limits
-from pxed.net.interfaces import Interfaces, speed
+from pxed.net.interfaces import Interfaces, served, speed
 from pxed.service.cast import CastService
 from pxed.service.dhcp import DhcpService
 from pxed.service.http import MachineHttp
@@ -137,6 +137,7 @@ class Server:
             transfer_ports=config.tftp.transfer_ports,
         )
         self._tftp.assign_groups(config.mtftp_groups)
+        self._queriers = igmp.QuerierWatch()
         parts = self._parts()
         metrics.watch(parts, self._inventory)
         self._drops = DropReport({part: parts[part] for part in ("tftp", "dhcp")})
@@ -152,6 +153,7 @@ class Server:
             warnings=self._warnings,
             reread=self.reload,
             casts=self._cast,
+            queriers=lambda: {name: self._queriers.heard(name) for name in self._multicast_interfaces()},
         )
         self._api = ApiServer(self.control, config.server.socket)
         self._ticker: asyncio.Task[None] | None = None
@@ -172,6 +174,7 @@ class Server:
                 server._cast.open()
             if server._scraped is not None:
                 server._scraped.open()
+            server._listen_for_queriers()
             await server._api.start()
             _drop_privileges(config, server.library)
         except BaseException:
@@ -179,8 +182,15 @@ class Server:
             raise
         return server
 
+    def _listen_for_queriers(self) -> None:
+        try:
+            self._queriers.open()
+        except OperatorError as error:  # nothing depends on it
+            self._log.info(str(error))
+
     def start(self) -> None:
         """Begin to answer."""
+        self._queriers.start()
         if self.config.dhcp.enabled:
             self._dhcp.start()
         self._http.start()
@@ -215,6 +225,7 @@ class Server:
         if self._ticker is not None:
             self._ticker.cancel()
         self._dhcp.close()
+        self._queriers.close()
         await self._tftp.stop()
         if self._cast is not None:
             await self._cast.stop()
@@ -275,6 +286,10 @@ class Server:
         states = Counter(job.state for job in self.transactions.jobs())
         return Inventory(len(machines), sum(machine.known for machine in machines), states)
 
+    def _multicast_interfaces(self) -> list[str]:
+        multicast = self.config.mtftp.enabled or self.config.cast.enabled
+        return [entry.name for entry in served(self.config.server.ipv4)] if multicast else []
+
     def _warnings(self) -> tuple[str, ...]:
         said = [finding.text for finding in diagnose.tftp_root(self.config)]
         missing = self._names.environment_missing()
@@ -284,6 +299,7 @@ class Server:
             self.library.store.check_writable()
         except OperatorError as error:
             said.append(f"Images cannot be imported or removed. {error}")
+        said += [igmp.missing(name) for name in self._multicast_interfaces() if self._queriers.misses(name)]
         return tuple(said)
 
 

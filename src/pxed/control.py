@@ -26,8 +26,8 @@ class ServerControl:
     """Implements `pxed.api.control.Control`.
 
     `services` tells each service's state, `counters` their figures, `metrics` those and how long things took,
-    `traffic` what moves now, `warnings` what to look at; `reread` reads the configuration again; `casts` has the
-    multicast sessions.
+    `traffic` what moves now, `warnings` what to look at, `queriers` when IGMP queriers were heard; `reread` reads the
+    configuration again; `casts` has the multicast sessions.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class ServerControl:
         warnings: Callable[[], tuple[str, ...]],
         reread: Callable[[], Reloaded],
         casts: CastService | None = None,
+        queriers: Callable[[], dict[str, float | None]] = dict,
     ) -> None:
         self._addresses = addresses
         self._transactions = transactions
@@ -54,6 +55,7 @@ class ServerControl:
         self._warnings = warnings
         self._reread = reread
         self._casts = casts
+        self._queriers = queriers
         self._started = time.time()
         self._log = structlog.get_logger("pxed.control")
 
@@ -70,6 +72,7 @@ class ServerControl:
             services=self._services(),
             counters=self._counters(),
             warnings=(*trouble, *self._warnings()),
+            queriers=self._queriers(),
         )
 
     async def metrics(self) -> tuple[bytes, str]:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +62,23 @@ ROUNDS = {
                     server.receive(b"\\0\\5\\0\\0closed\\0", ("10.0.0.1", port), 0.002)
                 server.drain(0.002)
     """,
+    "frames of cast sessions": """
+        from support.cast_sim import Image
+        image = Image([64 * 300] * 40)
+        datagrams = [image.data(o, n) for o in range(40) for n in range(0, 302 + o % 20, 1 + (o % 5 == 0))]
+        def work():
+            for i in range(10):
+                receiver = image.assembler(memory=64 * 300 * 8, queue=64 * 300 * 10)
+                for turn in range(2):
+                    for datagram in datagrams:
+                        receiver.receive(datagram, 1.0)
+                    receiver.reports(2.0 + turn)
+                    for taken in iter(receiver.take, None):
+                        receiver.done(taken[0], taken[0] % 3 > 0)
+                for ordinal in receiver.partials():
+                    receiver.give(ordinal, 64, image.frames[ordinal][64:])
+                receiver.begin(5, bytes(16), 3, 9.0, symbol=64 if i % 2 else 100)
+    """,
     "servers": """
         from pxed._ext.blob import Blob
         from pxed._ext.engine import Engine
@@ -99,6 +117,8 @@ def test_memory_does_not_grow(name: str) -> None:
     script = FRAME.format(work=textwrap.dedent(ROUNDS[name]))
     # The address sanitizer keeps what was freed for a while, 256 MB of it unless told otherwise.
     environment = {**os.environ, "ASAN_OPTIONS": f"{os.environ.get('ASAN_OPTIONS', '')}:quarantine_size_mb=1"}
+    # The scripts use the tests' own modules, too.
+    environment["PYTHONPATH"] = f"{Path(__file__).parents[1]}:{os.environ.get('PYTHONPATH', '')}"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < ALLOWED_GROWTH

@@ -312,6 +312,27 @@ def test_the_end_and_leaving() -> None:
     assert room.policy.join(2, room.now).state is State.JOINED
 
 
+def test_http_by_itself_and_back() -> None:
+    """A machine that multicast does not reach takes HTTP; when the group is heard it goes on with that."""
+    room = Room(Box(), Box())
+    room.boxes[1].flags["http"] = True
+    room.run(2)
+    assert room.state(1) is State.HTTP
+    room.boxes[1].flags["http"] = False
+    room.run(1)
+    assert room.state(1) is State.RECEIVING
+    assert [note.what for note in room.notes] == ["http", "back"]
+
+
+def test_counters_that_begin_anew() -> None:
+    """A receiver that lost the session for a while joins again under its number."""
+    member = Member(1, 0.0, CHUNKS, SYMBOL)
+    member.look(Heard(1, 0.0, 9_000, 10_000), 1.0)
+    member.look(Heard(1, 0.0, 500, 1_000), 2.0)
+    assert member.window is not None
+    assert (member.window.expected, member.window.loss) == (1_000, 0.5)
+
+
 # -- forecasts ---------------------------------------------------------------------------------------------------------
 
 

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from pxed.api.control import Status
 from pxed.cli import check as module
 from pxed.cli import main
 from pxed.errors import OperatorError
@@ -77,8 +79,6 @@ def test_mistakes_in_the_config_are_findings(tmp_path: Path) -> None:
 
 
 def test_network_is_asked_on_served_interfaces(check: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
-    from ipaddress import IPv4Network
-
     entries = [
         InterfaceAddress(1, "lo", "127.0.0.1", IPv4Network("127.0.0.0/8")),
         InterfaceAddress(2, "eth0", "10.78.0.1", IPv4Network("10.78.0.0/24")),
@@ -91,13 +91,14 @@ def test_network_is_asked_on_served_interfaces(check: Callable[..., Result], mon
         assert [entry.name for entry in interfaces] == ["eth0"]
         return {"eth0": {proxy, lease}}
 
-    monkeypatch.setattr(module, "list_addresses", lambda: entries)
+    monkeypatch.setattr("pxed.net.interfaces.list_addresses", lambda: entries)
     monkeypatch.setattr(module, "listen", listen)
+    monkeypatch.setattr(module.igmp, "ask", lambda interfaces: {"eth0"})
     # No pxed runs here, so the proxy offer from this very address is somebody else's.
     result = check([])
     assert result.exit_code == 1
     assert "error: Another proxyDHCP answers on eth0: 10.78.0.1." in result.stdout
-    monkeypatch.setattr(module, "_server_pid", lambda config: 42)
+    monkeypatch.setattr(module, "_server", lambda config: Status("1", 42, 0.0))
     assert check([]).stdout == "Everything is in order.\n"
 
 
@@ -116,3 +117,54 @@ def test_running_server_is_asked_for_its_pid(api: LiveApi, monkeypatch: pytest.M
     monkeypatch.setattr(module, "diagnose", lambda config, server_pid: seen.append(server_pid) or [])
     result = CliRunner().invoke(main, ["--config", str(api.config), "check", "--no-probe"])
     assert (result.exit_code, seen) == (0, [42])
+
+
+@pytest.mark.parametrize(
+    ("known", "asked", "hears", "warned"),
+    [
+        (None, ["eth0", "eth1"], {"eth0", "eth1"}, []),
+        (None, ["eth0", "eth1"], {"eth1"}, ["eth0"]),
+        ({"eth0": 17.0, "eth1": None}, ["eth1"], set(), ["eth1"]),
+        ({"eth0": 17.0, "eth1": 261.0}, ["eth1"], {"eth1"}, []),
+        ({"eth0": 0.0, "eth1": 260.0}, [], set(), []),
+    ],
+)
+def test_a_querier_is_asked_for_where_the_server_has_heard_none(
+    check: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+    known: dict[str, float | None] | None,
+    asked: list[str],
+    hears: set[str],
+    warned: list[str],
+) -> None:
+    entries = [
+        InterfaceAddress(number, f"eth{number}", f"10.7{number}.0.1", IPv4Network(f"10.7{number}.0.0/24"))
+        for number in (0, 1)
+    ]
+    seen: list[str] = []
+
+    def ask(interfaces: list[InterfaceAddress]) -> set[str]:
+        seen.extend(entry.name for entry in interfaces)
+        return hears
+
+    server = None if known is None else Status("1", 42, 0.0, queriers=known)
+    monkeypatch.setattr(module, "_server", lambda config: server)
+    monkeypatch.setattr(module, "served", lambda addresses: entries)
+    monkeypatch.setattr(module, "listen", lambda interfaces, server_pid: {})
+    monkeypatch.setattr(module.igmp, "ask", ask)
+    said = check([]).stdout
+    assert seen == asked
+    assert [name for name in ("eth0", "eth1") if f"No IGMP querier is heard on {name}" in said] == warned
+
+
+def test_a_querier_that_cannot_be_asked_for(check: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(interfaces: object) -> set[str]:
+        raise OperatorError("It needs root.")
+
+    entry = InterfaceAddress(2, "eth0", "10.78.0.1", IPv4Network("10.78.0.0/24"))
+    monkeypatch.setattr(module, "served", lambda addresses: [entry])
+    monkeypatch.setattr(module, "listen", lambda interfaces, server_pid: {})
+    monkeypatch.setattr(module.igmp, "ask", ask)
+    result = check([])
+    assert result.exit_code == 0
+    assert "warning: Nobody knows whether there is an IGMP querier. It needs root.\n" in result.stdout

@@ -101,10 +101,11 @@ class Classroom:
 
     def until(self, what: str, holds: Any) -> ImageSession:
         """The newest session, once something holds of it."""
-        while not ((found := self.sessions()) and holds(found[-1])):
+        while True:
             self.looked.clear()
+            if (found := self.sessions()) and holds(found[-1]):
+                return found[-1]
             assert self.looked.wait(60), f"never {what}: {found}"
-        return found[-1]
 
 
 @pytest.fixture

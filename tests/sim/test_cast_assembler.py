@@ -137,6 +137,20 @@ def test_what_is_had_already_is_not_wanted() -> None:
     assert assembler.have() == b"\x05\x04"
 
 
+def test_what_was_said_to_be_had_and_is_not_is_wanted() -> None:
+    image = Image([100] * 2)
+    assembler = image.assembler(have=b"\x03")
+    image.reports(assembler, 1.0)
+    (report,) = image.reports(assembler, 2.0)
+    assert (report.flags, report.written) == (1, 2)
+    assembler.done(1, False)
+    (report,) = image.reports(assembler, 4.0)
+    assert (report.flags, report.written, wants(report)) == (0, 1, {1: None})
+    feed(assembler, image.whole(1), 4.0)
+    assert frame_of(assembler, image) == 1
+    assert assembler.next_timer() == 0  # it says at once that all is done
+
+
 # -- what is not begun -------------------------------------------------------------------------------------------------
 
 
@@ -448,9 +462,9 @@ def test_a_frame_that_is_hardly_begun_is_asked_for_whole() -> None:
 
 
 def test_what_does_not_fit_in_a_report_is_said_by_the_next() -> None:
-    image = Image([1100 * 16] * 500, symbol=16)
+    image = Image([1100 * 16] * 400, symbol=16)
     assembler = image.assembler(memory=64 << 20)
-    for ordinal in range(500):
+    for ordinal in range(400):
         feed(assembler, [image.data(ordinal, number) for number in range(0, 1100, 2)])
     first = image.reports(assembler, 2.0)
     assert len(first) == 32
@@ -459,12 +473,12 @@ def test_what_does_not_fit_in_a_report_is_said_by_the_next() -> None:
     second = image.reports(assembler, 4.0)
     assert second[0].begin == first[-1].stop
     covered = [ordinal for one in first + second for ordinal in wants(one)]
-    assert set(covered) == set(range(500))
+    assert set(covered) == set(range(400))
     for one in first + second:
         assert all(one.begin <= ordinal < one.stop for ordinal in wants(one))
         assert all(numbers == set(range(1, 1100, 2)) for numbers in wants(one).values())
     for before, after in itertools.pairwise(first + second):
-        assert after.begin == before.stop or (before.stop, after.begin) == (500, 0)
+        assert after.begin == before.stop or (before.stop, after.begin) == (400, 0)
 
 
 def test_the_disks_rate_is_that_of_what_was_written() -> None:
@@ -505,13 +519,15 @@ def test_a_new_session_goes_on_with_what_is_here() -> None:
     assembler = image.assembler()
     feed(assembler, [*image.whole(0), *image.whole(1)[:5]])
     frame_of(assembler, image)
-    assembler.receive(image.order(0), 1.0)
+    image.reports(assembler, 1.0)
+    assembler.receive(image.order(1), 1.0)
+    assert assembler.order() == (2, 1)
     image.session = cast.Session(2, bytes(16), 64)
     image.sequence = 7
     assembler.begin(2, bytes(16), 4, 10.0, symbol=64)
     assert assembler.order() == (0, 0)
     report = image.reports(assembler, 12.0)[0]
-    assert (report.receiver, report.number, report.highest, report.received, report.written) == (4, 1, 0, 0, 1)
+    assert (report.receiver, report.number, report.highest, report.received, report.written) == (4, 2, 0, 0, 1)
     assert wants(report) == {1: set(range(5, 10)), 2: None}
     feed(assembler, image.whole(1)[5:])
     assert frame_of(assembler, image) == 1

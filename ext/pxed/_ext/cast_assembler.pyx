@@ -157,6 +157,8 @@ cdef class CastAssembler:
         cdef CastReport head
         memset(&head, 0, sizeof(head))
         self._rate(now)
+        if self.image.undone:
+            self.told_done = False
         head.flags = ((CAST_DONE if self.image.undone == 0 else 0) | (0 if self.active else CAST_LEAVING)
                       | (CAST_TAKES_HTTP if self.http else 0))
         head.highest = self.sequence.highest
@@ -275,7 +277,7 @@ cdef class CastAssembler:
     def done(self, uint32_t ordinal, bint ok) -> None:
         """A frame is proved and written, whoever brought it: what else is here of it goes.
 
-        Not ok: the one that was taken had wrong bytes; it is wanted again, whole.
+        Not ok: the one that was taken had wrong bytes, or one in `have` is not there; it is wanted again, whole.
         """
         self._check(ordinal)
         with nogil:

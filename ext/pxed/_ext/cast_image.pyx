@@ -158,6 +158,10 @@ cdef class CastImage:
         cdef uint32_t stored = self.frames.layout.lengths[ordinal]
         cdef Partial *p
         if bits_test(self.finished, ordinal):
+            if not ok:  # what a disk was said to hold, it does not
+                bits_clear(self.finished, ordinal)
+                self.undone += 1
+                self._update(ordinal)
             return
         if bits_test(self.complete, ordinal):
             self._unqueue(ordinal)

@@ -69,6 +69,7 @@ cdef void _take_header(Session *s, Receiver *r, const CastReport *report, uint64
     r.refused_lately = report.refused - r.refused if r.heard else 0
     r.heard = True
     r.silent = False
+    r.mute = 0
     r.heard_at = now
     r.report = report.number
     r.parts = 0

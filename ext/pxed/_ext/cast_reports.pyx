@@ -50,8 +50,7 @@ cdef class CastReports:
 
     cdef void begin(self, const CastSession *session, uint32_t receiver, uint64_t period, uint64_t now) noexcept nogil:
         self.session = session[0]
-        self.receiver = receiver
-        self.number = 0
+        self.receiver = receiver  # the number goes on: it may be the same session, which takes lower ones for old
         self.ready = self.sent = self.cursor = 0
         self.period = period
         self.spread = SPREAD

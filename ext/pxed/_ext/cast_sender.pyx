@@ -7,7 +7,9 @@ Rules:
   bytes of the line. A turn is a run of datagrams of one length, at most 64 KiB, which the kernel cuts (UDP_SEGMENT);
   its last symbol may be shorter.
 - When nothing is left to send, the group is told to report now; repair goes on as soon as all that are waited for have
-  done so, or time is over. Who does not answer is asked again, but nobody is waited for a second time.
+  done so, or time is over. Who does not answer is asked again, and not waited for a third time.
+- While the walk goes on for some, the group is asked every quarter of a second as long as others lack nothing but
+  parts: their repairs wait for all reports, and would take a report period each time.
 - A group that hears nothing else hears every quarter of a second that the session lives.
 - Bytes of anybody: a datagram that is no report of a receiver that was admitted, from where it was, is counted by name
   and changes nothing.
@@ -32,7 +34,8 @@ from pxed._ext.cast_intake cimport DROP_NO_SESSION, DROP_NOT_A_REPORT, DROP_RECE
 from pxed._ext.cast_jobs cimport job_choose, job_sent, repairs_promote_all
 from pxed._ext.cast_session cimport (
     Receiver, receiver_admit, receiver_direct, receiver_find, session_all_heard, session_check, session_clear_spent,
-    session_close, session_free, session_live, session_new, session_set_rate,
+    session_close, session_free, session_give_up_waiting, session_has_finishers, session_live, session_new,
+    session_set_rate,
 )
 from pxed._ext.cast_source cimport pxed_cast_frame_data, pxed_cast_frame_error, pxed_cast_source
 from pxed._ext.cast_wants cimport wants_audit
@@ -313,7 +316,10 @@ cdef class CastSender(Sender):
         if s.closed_at:
             return
         session_check(s, now)
-        if now - s.said_at >= CHECK and s.mark == 0:
+        if s.wanted_count and ring_first(&s.waiting) is not NULL and session_has_finishers(s):
+            s.mark = CAST_REPORT_NOW
+            self._wake(s)
+        elif now - s.said_at >= CHECK and s.mark == 0:
             s.mark = CAST_ALIVE
             self._wake(s)
 
@@ -353,6 +359,8 @@ cdef class CastSender(Sender):
         cdef unsigned int sent = 0
         cdef uint32_t size
         cdef Job *job
+        if s.mark == CAST_REPORT_NOW:
+            self._fill_mark(s, batch, now)
         while sent < RUN and pxed_batch_has_room(batch, CAST_HEADER):
             job = job_choose(s, now)
             if s.failed:
@@ -421,19 +429,24 @@ cdef class CastSender(Sender):
 
     cdef bint _repair_goes_on(self, Session *s, uint64_t now) noexcept nogil:
         # Nothing is to be sent for now. Whether that has changed; if not, the group may have to be asked.
+        cdef bint expired
         if s.held or s.closed_at or s.wanted_count or ring_first(&s.ready) is not NULL:
             return False  # the last two wait for the disk
-        if not session_all_heard(s, now):
-            if s.asked_at != s.sequence:
-                s.asked_at = s.sequence
-                s.asks = 0
-                s.quiet_until = 0
-            elif s.quiet_until:
-                return False
-            if s.asks == 0 or (ring_first(&s.waiting) is NULL and s.asks < MOST_ASKS):
-                s.asks += 1
-                s.mark = CAST_REPORT_NOW
-                s.quiet_until = now + _spread(session_live(s)) * MS + GRACE
-                return False
-        repairs_promote_all(s)
-        return ring_first(&s.ready) is not NULL
+        expired = s.asks and not s.quiet_until
+        if expired:
+            session_give_up_waiting(s)
+        if session_all_heard(s, now) or (expired and ring_first(&s.waiting) is not NULL):
+            s.asks = 0
+            s.quiet_until = 0
+            repairs_promote_all(s)
+            return ring_first(&s.ready) is not NULL
+        if s.quiet_until and s.floor < s.asked_at:
+            return False  # answers are on their way
+        if s.asked_at != s.sequence:
+            s.asked_at = s.sequence
+            s.asks = 0
+        if s.asks < MOST_ASKS:
+            s.asks += 1
+            s.mark = CAST_REPORT_NOW
+            s.quiet_until = now + _spread(session_live(s)) * MS + GRACE
+        return False

@@ -76,6 +76,7 @@ cdef struct Receiver:
     bint heard                           # it has reported,
     bint deaf                            # and has heard nothing
     bint silent
+    uint8_t mute                         # times in a row that it did not answer when the group was asked
     uint64_t heard_at                    # ns
     uint64_t highest                     # sequence that it had seen at its last report
     uint64_t admitted                    # sequence when it was admitted
@@ -199,3 +200,7 @@ cdef void session_check(Session *s, uint64_t now) noexcept nogil
 cdef uint32_t session_live(const Session *s) noexcept nogil
 # Sets `floor`. True when everybody who is waited for has spoken about all that was sent.
 cdef bint session_all_heard(Session *s, uint64_t now) noexcept nogil
+# An answer that has not come by now is not waited for.
+cdef void session_give_up_waiting(Session *s) noexcept nogil
+# Whether somebody who is waited for lacks nothing but parts of chunks.
+cdef bint session_has_finishers(Session *s) noexcept nogil

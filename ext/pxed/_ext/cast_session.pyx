@@ -2,21 +2,24 @@
 
 - A receiver counts from the address that it was admitted with. It is live from its first report on, while it is heard.
 - Nobody is waited for: who has not reported for SILENCE has no wants until it is heard again, and after PATIENCE report
-  periods nothing waits for what it might say.
+  periods, or MOST_MUTE unanswered questions, nothing waits for what it might say.
 - Listeners and those who are to take HTTP are heard and counted, but their wants schedule nothing.
 """
 
 from libc.stdint cimport UINT64_MAX
 from libc.stdlib cimport calloc, free, realloc
 
-from pxed._ext.blocks cimport bits_words
+from pxed._ext.blocks cimport bits_next, bits_words
 from pxed._ext.cast cimport (
     CAST_DONE, CAST_LEAVING, CAST_ORDER_HTTP, CAST_ORDER_LISTEN, CAST_TAKES_HTTP, cast_symbols,
 )
 from pxed._ext.cast_source cimport pxed_cast_frame_stored, pxed_cast_source_ref, pxed_cast_source_unref
 from pxed._ext.cast_wants cimport claims_forget, wants_clear_run
 from pxed._ext.pacer cimport pxed_pacer_set_rate
-from pxed._ext.ring cimport ring_init
+from pxed._ext.ring cimport ring_first, ring_init
+
+cdef enum:
+    MOST_MUTE = 2                # one answer may be lost
 
 # Without a report for so long a receiver is dead.
 cdef uint64_t SILENCE = 10_000_000_000
@@ -194,6 +197,31 @@ cdef bint session_all_heard(Session *s, uint64_t now) noexcept nogil:
         s.floor = s.sequence
         for i in range(s.receiver_count):
             r = s.receivers[i]
-            if r.highest < s.floor and not r.deaf and receiver_is_live(r) and now - r.heard_at <= patience:
+            if r.highest < s.floor and _is_waited_for(r) and now - r.heard_at <= patience:
                 s.floor = r.highest
     return s.floor == s.sequence
+
+
+cdef bint _is_waited_for(const Receiver *r) noexcept nogil:
+    return receiver_is_live(r) and not r.deaf and r.mute < MOST_MUTE
+
+
+cdef void session_give_up_waiting(Session *s) noexcept nogil:
+    cdef uint32_t i
+    cdef Receiver *r
+    s.floor_stale = True
+    for i in range(s.receiver_count):
+        r = s.receivers[i]
+        if r.highest < s.asked_at and r.mute < MOST_MUTE:
+            r.mute += 1
+
+
+cdef bint session_has_finishers(Session *s) noexcept nogil:
+    cdef uint32_t i
+    cdef Receiver *r
+    for i in range(s.receiver_count):
+        r = s.receivers[i]
+        if (ring_first(&r.claims) is not NULL and _is_waited_for(r)
+                and (r.wants is NULL or bits_next(r.wants, s.chunks, 0) == s.chunks)):
+            return True
+    return False

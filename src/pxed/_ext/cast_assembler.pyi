@@ -71,7 +71,7 @@ class CastAssembler:
     def done(self, ordinal: int, ok: bool) -> None:
         """A frame is proved and written, whoever brought it: what else is here of it goes.
 
-        Not ok: the one that was taken had wrong bytes; it is wanted again, whole.
+        Not ok: the one that was taken had wrong bytes, or one in `have` is not there; it is wanted again, whole.
         """
 
     def give(self, ordinal: int, offset: int, data: Buffer) -> int:

@@ -76,6 +76,8 @@ class Status(Struct, frozen=True):
     services: tuple[ServiceStatus, ...] = ()
     counters: dict[str, int] = field(default_factory=dict)  # packets, drops per reason, transfers …
     warnings: tuple[str, ...] = ()  # what an operator should look at, a sentence each
+    # Per interface, seconds since an IGMP querier was heard; None: not yet. Without multicast nobody listens.
+    queriers: dict[str, float | None] = field(default_factory=dict)
 
 
 class Reloaded(Struct, frozen=True):

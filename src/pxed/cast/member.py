@@ -111,7 +111,8 @@ class Member:
         self.suspect = 0
 
     def _window(self, heard: Heard, at: float, first: bool) -> None:
-        before = Heard(self.number) if first else self.heard
+        # A receiver that joins again counts from nothing. (Counters that go round do so after some terabytes.)
+        before = Heard(self.number) if first or heard.expected < self.heard.expected else self.heard
         begin = self.joined if first else self._at
         expected = (heard.expected - before.expected) & 0xFFFFFFFF
         received = min((heard.received - before.received) & 0xFFFFFFFF, expected)

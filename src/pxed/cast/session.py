@@ -93,6 +93,9 @@ class SessionPolicy:
         if heard.http and member.state in (State.RECEIVING, State.LISTENING):
             member.state = State.HTTP
             yield Note(member.number, "http", "Takes the image over HTTP: multicast does not bring it.")
+        elif not heard.http and member.state is State.HTTP and member.why is Why.NONE and not heard.leaving:
+            member.state = State.RECEIVING
+            yield Note(member.number, "back", "Multicast brings the image again.")
 
     # -- who is moved ----------------------------------------------------------------------------------------------
 

@@ -8,10 +8,11 @@ from pxed.api.control import Status
 from pxed.cli import Context, pass_context
 from pxed.cli.client import Client
 from pxed.cli.output import is_terminal, json_option, print_json
-from pxed.config import Config
+from pxed.config import Cast, Config, Mtftp
 from pxed.errors import ConfigError, OperatorError
+from pxed.net import igmp
 from pxed.net.diagnose import Finding, diagnose
-from pxed.net.interfaces import list_addresses
+from pxed.net.interfaces import served
 from pxed.net.probe import judge, listen
 from pxed.text import printable
 
@@ -50,24 +51,54 @@ def _findings(context: Context, probe: bool) -> Iterator[Finding]:
         for line in str(error).splitlines():
             yield Finding("error", "config", line)
         return
-    server_pid = _server_pid(config)
+    server = _server(config)
+    server_pid = server.pid if server is not None else None
     yield from diagnose(config, server_pid)
+    multicast = [(f"{name}.groups", part.network) for name, part in _multicast(config)]
+    yield from igmp.shared_groups(multicast)
     if probe and config.dhcp.enabled:
         yield from _heard(config, server_pid)
+    if probe and multicast:
+        yield from _queriers(config, server)
 
 
-def _server_pid(config: Config) -> int | None:
-    """Of the server that runs with this configuration, if one does."""
+def _server(config: Config) -> Status | None:
+    """The server that runs with this configuration, if one does."""
     try:
-        return Client(config.server.socket).get("/status", Status).pid
+        return Client(config.server.socket).get("/status", Status)
     except OperatorError:
         return None
 
 
-def _heard(config: Config, server_pid: int | None) -> Iterator[Finding]:
-    served = [e for e in list_addresses() if e.address in config.server.ipv4 and not e.network.is_loopback]
+def _multicast(config: Config) -> Iterator[tuple[str, Mtftp | Cast]]:
+    """What is sent by multicast, by the name of its section."""
+    if config.mtftp.enabled:
+        yield "mtftp", config.mtftp
+    if config.cast.enabled:
+        yield "cast", config.cast
+
+
+def _queriers(config: Config, server: Status | None) -> Iterator[Finding]:
+    """Is somebody there who asks for listeners? A running server may know, who else answers when asked."""
+    known = server.queriers if server is not None else {}
+    unknown = [entry for entry in served(config.server.ipv4) if not _is_known(known.get(entry.name))]
     try:
-        heard = listen(served, server_pid)
+        heard = igmp.ask(unknown) if unknown else set()
+    except OperatorError as error:
+        yield Finding("warning", "igmp-querier", f"Nobody knows whether there is an IGMP querier. {error}")
+        return
+    for entry in unknown:
+        if entry.name not in heard:
+            yield Finding("warning", "igmp-querier", igmp.missing(entry.name))
+
+
+def _is_known(heard: float | None) -> bool:
+    return heard is not None and heard <= igmp.PATIENCE
+
+
+def _heard(config: Config, server_pid: int | None) -> Iterator[Finding]:
+    try:
+        heard = listen(served(config.server.ipv4), server_pid)
     except OperatorError as error:
         yield Finding("warning", "probe", f"Nobody was asked who else answers PXE clients. {error}")
         return

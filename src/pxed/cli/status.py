@@ -6,7 +6,7 @@ import click
 
 from pxed.api.control import Status
 from pxed.cli import Context, pass_context
-from pxed.cli.output import ago, fields, json_option, note, print_json
+from pxed.cli.output import ago, duration, fields, json_option, note, print_json
 
 __all__ = ["status"]
 
@@ -26,6 +26,7 @@ def status(context: Context, as_json: bool) -> None:
             ("pid", now.pid),
             ("started", ago(now.started, time.time())),
             *((service.name, f"{service.state}: {service.detail}") for service in now.services),
+            *((f"IGMP querier on {name}", _heard(seconds)) for name, seconds in now.queriers.items()),
             ("machines", now.machines),
             ("jobs", ", ".join(f"{count} {state}" for state, count in now.jobs.items())),
             *((name, value) for name, value in sorted(now.counters.items()) if value),
@@ -33,3 +34,7 @@ def status(context: Context, as_json: bool) -> None:
     )
     for warning in now.warnings:
         note(f"Warning: {warning}")
+
+
+def _heard(seconds: float | None) -> str:
+    return "not heard" if seconds is None else f"heard {duration(seconds)} ago"

@@ -11,6 +11,7 @@ import msgspec
 
 from ..errors import ConfigError
 from ._check import mistakes
+from ._clashes import clashes
 from ._keys import (
     DEFAULT_BOOT_PROGRAMS,
     Cast,
@@ -75,7 +76,7 @@ def parse(text: str, path: Path | str = "pxed.toml") -> Config:
         raise ConfigError(syntax_error(str(error), path)) from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
         raise ConfigError(f"{path}: not valid TOML: {error}.") from error
-    wrong = list(mistakes(tree))
+    wrong = list(mistakes(tree)) or list(clashes(msgspec.convert(tree, Config)))
     if wrong:
         lines = lines_of(text)
         placed = sorted(((line_of(lines, m.key), m) for m in wrong), key=lambda pair: pair[0])

@@ -9,7 +9,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from pxed.errors import OperatorError
 from pxed.wire.dhcp import UNSPECIFIED
 from pxed.wire.iana import BROADCAST
 
-__all__ = ["InterfaceAddress", "Interfaces", "Neighbours", "list_addresses", "speed"]
+__all__ = ["InterfaceAddress", "Interfaces", "Neighbours", "list_addresses", "served", "speed"]
 
 _NLMSG_HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port id
 _IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, interface index
@@ -62,6 +62,15 @@ def list_addresses() -> list[InterfaceAddress]:
                     raise OSError(code, f"rtnetlink: {os.strerror(code)}")
                 if kind == _RTM_NEWADDR and (entry := _parse_address(payload)):
                     found.append(entry)
+
+
+def served(addresses: Iterable[str]) -> list[InterfaceAddress]:
+    """Those of these addresses that are on a real interface now, the first of each; not on the loopback."""
+    wanted, found = set(addresses), dict[str, InterfaceAddress]()
+    for entry in list_addresses():
+        if entry.address in wanted and not entry.network.is_loopback:
+            found.setdefault(entry.name, entry)
+    return list(found.values())
 
 
 def speed(interface: str) -> int | None:

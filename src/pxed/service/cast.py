@@ -26,7 +26,7 @@ from pxed.service.cast_engine import CastEngine, Figures
 from pxed.service.cast_limits import Limits
 from pxed.service.cast_session import LiveSession, Party
 from pxed.service.transactions import Transactions
-from pxed.types import CastJoin, CastSession, Event, ImageSession
+from pxed.types import CastJoin, CastSession, Event, ImageSession, Job
 from pxed.wire.cast import SYMBOL, session_id
 
 __all__ = ["CastService", "Sender"]
@@ -142,7 +142,7 @@ class CastService:
     def sessions(self) -> list[ImageSession]:
         """Those that are open, and the last ones that have ended, oldest first."""
         now = self._clock()
-        return [*self._ended, *(session.shown(now) for session in self._live.values())]
+        return [*self._ended, *(session.shown(now, self._job) for session in self._live.values())]
 
     def session(self, key: str) -> ImageSession:
         """One of them, by the beginning of its id, or the newest of an image, by name. Raises NotFoundError."""
@@ -159,7 +159,7 @@ class CastService:
             raise RefusedError(f"Session {found.id} is {found.state}: there is nothing to start.")
         live.begin(self._clock())
         self._begun(live)
-        return live.shown(self._clock())
+        return live.shown(self._clock(), self._job)
 
     # -- joining -----------------------------------------------------------------------------------------------------
 
@@ -341,6 +341,12 @@ class CastService:
             event = Event(time.time(), party.mac, "cast", text, machine_id=party.machine_id, job_id=party.job_id)
             self._transactions.note(event)
 
+    def _job(self, job_id: int) -> Job | None:
+        try:
+            return self._transactions.job(job_id)
+        except NotFoundError:  # removed with its machine
+            return None
+
     # -- beginning and end ---------------------------------------------------------------------------------------------
 
     def _look_at_start(self, session: LiveSession) -> None:
@@ -356,7 +362,7 @@ class CastService:
             return
         self._opening.pop((session.image.id, session.address), None)
         session.end()
-        shown = session.shown(self._clock())
+        shown = session.shown(self._clock(), self._job)
         self._ended.append(shown)
         states = Counter(receiver.state for receiver in shown.receivers)
         self._log.info("session ended", session=session.name, bytes=shown.sent, **states)

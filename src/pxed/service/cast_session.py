@@ -1,11 +1,13 @@
 """One multicast session as the server keeps it: who takes part, what its policy says, how it is shown."""
 
 import time
+from collections.abc import Callable
 
 from msgspec import Struct
 
 from pxed._ext.cast_events import CastListing, CastReceiver
-from pxed.cast.figures import Heard, State, Step
+from pxed.cast.figures import Heard, State
+from pxed.cast.figures import Step as Decided
 from pxed.cast.forecast import forecast
 from pxed.cast.member import Member
 from pxed.cast.session import SessionPolicy, reason
@@ -13,7 +15,7 @@ from pxed.cast.starting import Starting
 from pxed.config import Start
 from pxed.images.library import Image
 from pxed.service.cast_limits import Bounds
-from pxed.types import ImageSession, SessionReceiver
+from pxed.types import ImageSession, Job, JobState, SessionReceiver, Step
 
 __all__ = ["LiveSession", "Party"]
 
@@ -114,15 +116,15 @@ class LiveSession:
 
     # -- figures ---------------------------------------------------------------------------------------------------
 
-    def look(self, listing: CastListing, receivers: list[CastReceiver], now: float, room: float | None) -> Step:
+    def look(self, listing: CastListing, receivers: list[CastReceiver], now: float, room: float | None) -> Decided:
         """What the sender's figures lead to."""
         self._listing = listing
         step = self.policy.step(now, map(_heard, receivers), room, listing.wanted + listing.repairs)
         self.rate = step.rate
         return step
 
-    def shown(self, now: float) -> ImageSession:
-        """For administrators."""
+    def shown(self, now: float, job_of: Callable[[int], Job | None]) -> ImageSession:
+        """For administrators. `job_of`: a job by id, for what a receiver does that reports to us no more."""
         told = forecast(self.policy.members.values())
         listing = self._listing
         return ImageSession(
@@ -135,7 +137,7 @@ class LiveSession:
             state="ended" if self._ended else "sending" if self.sends else "waiting",
             created=self._created,
             receivers=tuple(
-                self._receiver(member, member.number in told.late) for member in self.policy.members.values()
+                self._receiver(member, member.number in told.late, job_of) for member in self.policy.members.values()
             ),
             waits="" if self.sends else self._waits(now),
             begun=self._begun,
@@ -153,15 +155,21 @@ class LiveSession:
         first = min((member.joined for member in self.policy.members.values()), default=None)
         return self.starting.words(self._there(), now, first)
 
-    def _receiver(self, member: Member, late: bool) -> SessionReceiver:
+    def _receiver(self, member: Member, late: bool, job_of: Callable[[int], Job | None]) -> SessionReceiver:
         party, heard, window = self._parties[member.number], member.heard, member.window
+        state, percent = member.state, 100.0 * member.share
+        job = job_of(party.job_id) if party.job_id is not None and state in (State.HTTP, State.LEFT) else None
+        if job is not None and job.state in (JobState.RUNNING, JobState.SUCCEEDED):  # over HTTP, its job knows more
+            percent = max(percent, job.percent) if job.step == Step.RESTORE else percent
+            if job.state is JobState.SUCCEEDED:
+                state, percent = State.DONE, 100.0
         return SessionReceiver(
             number=member.number,
             name=party.name,
             address=party.address,
-            state=member.state.value,
+            state=state.value,
             reason=reason(member),
-            percent=100.0 * member.share,
+            percent=percent,
             rate=window.rate if window is not None and member.active else 0.0,
             loss=window.loss if window is not None else 0.0,
             queue=heard.queue,

@@ -16,6 +16,7 @@ TARGETS = {
     "dhcp": "DHCP packets: codec, PXE tags, offers of other servers",
     "boot": "DHCP requests of boot clients: facts, decision, reply",
     "tftp": "conversations with the TFTP sender in virtual time",
+    "cast": "cast datagrams, and conversations with a receiver",
     "http": "bytes on a boot HTTP connection",
     "names": "names of files and checks, identities, the agent's command line",
     "agents": "agents' calls, and a server's answers to them",

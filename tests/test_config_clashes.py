@@ -1,0 +1,52 @@
+"""Keys that are right each by itself and cannot be together."""
+
+import pytest
+
+from pxed.config import parse
+from pxed.errors import ConfigError
+
+BASE = '[server]\naddress = "10.78.0.1"\n'
+ROOT = '[tftp]\nroot = "/srv"\n'
+MTFTP = "[mtftp]\nenabled = true\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"{BASE}{ROOT}{MTFTP}port = 69\n", "f.toml:7: key `mtftp.port`: expected a UDP port of its own; "
+         "got 69, which is that of `tftp.port`"),
+        (f"{BASE}{ROOT}port = 1758\n{MTFTP}", "f.toml:6: key `mtftp.port`: expected a UDP port of its own; "
+         "got 1758, which is that of `tftp.port`"),
+        (f"{BASE}{ROOT}{MTFTP}port = 67\n", "f.toml:7: key `mtftp.port`: expected a UDP port of its own; "
+         "got 67, which is that of DHCP"),
+        (f"{BASE}{ROOT}{MTFTP}port = 4011\n", "f.toml:7: key `mtftp.port`: expected a UDP port of its own; "
+         "got 4011, which is that of PXE boot servers"),
+        (f"{BASE}{ROOT}port = 67\n", "f.toml:5: key `tftp.port`: expected a UDP port of its own; "
+         "got 67, which is that of DHCP"),
+        (f'{BASE}{ROOT}ports = "40000-40999"\n{MTFTP}port = 40007\n', "f.toml:8: key `mtftp.port`: expected a UDP port "
+         "of its own; got 40007, which is one of `tftp.ports`"),
+        (f"{BASE}{ROOT}{MTFTP}[cast]\nport = 1758\n", "f.toml:8: key `cast.port`: expected a UDP port of its own; "
+         "got 1758, which is that of `mtftp.port`"),
+        (f'{BASE}{ROOT}{MTFTP}groups = "239.255.79.128/25"\n', "f.toml: key `cast.groups`: expected addresses beside "
+         'those of `mtftp.groups`, "239.255.79.128/25"; got "239.255.79.0/24"'),
+    ],
+)  # fmt: skip
+def test_clash(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "f.toml")
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{BASE}{ROOT}{MTFTP}",
+        f"{BASE}{ROOT}[mtftp]\nport = 69\n",
+        f"{BASE}{ROOT}{MTFTP}port = 80\n",  # HTTP has TCP
+        f"{BASE}{ROOT}{MTFTP}port = 4011\n[dhcp]\nenabled = false\n",
+        f"{BASE}{ROOT}{MTFTP}port = 1759\n[cast]\nenabled = false\n",
+        f'{BASE}{ROOT}port = 40100\nports = "40000-40999"\n',
+    ],
+)
+def test_no_clash(text: str) -> None:
+    parse(text)
