@@ -208,7 +208,7 @@ cdef object _receiver(const ReceiverFigures *r):
         r.number, f"{r.address[0]}.{r.address[1]}.{r.address[2]}.{r.address[3]}", STATE_NAMES[r.state],
         DIRECTIONS[r.order], REASON_NAMES[r.reason], None if r.quiet == UINT64_MAX else r.quiet / 1e9, r.written,
         r.wanted, r.wrong, r.received, r.expected, None if r.loss < 0 else r.loss, r.refused, r.refused_lately,
-        <uint64_t>r.disk_rate * 1024, r.disk_queue / 1000, r.flags,
+        <uint64_t>r.disk_rate * 1024, r.disk_queue / 1000.0, r.flags,
     )
 
 

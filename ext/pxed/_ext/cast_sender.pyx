@@ -8,8 +8,8 @@ Rules:
   its last symbol may be shorter.
 - When nothing is left to send, the group is told to report now; repair goes on as soon as all that are waited for have
   done so, or time is over. Who does not answer is asked again, and not waited for a third time.
-- While the walk goes on for some, the group is asked every quarter of a second as long as others lack nothing but
-  parts: their repairs wait for all reports, and would take a report period each time.
+- While the walk goes on for some, the group is asked every quarter of a second as long as others want nothing whole:
+  their repairs wait for all reports, and would take a report period each time.
 - A group that hears nothing else hears every quarter of a second that the session lives.
 - Bytes of anybody: a datagram that is no report of a receiver that was admitted, from where it was, is counted by name
   and changes nothing.
@@ -49,6 +49,7 @@ cimport cython
 cdef enum:
     RUN = 44                     # symbols of a turn: 64 KiB of the usual ones
     MOST_ASKS = 5                # of MARKs that ask for the same reports
+    HURRY = 5                    # spreads of answers, between two of those who want nothing whole
 
 cdef uint64_t MS = 1_000_000
 cdef uint64_t CHECK = 250 * MS   # between two looks at who is alive, and of MARKs when nothing else is sent
@@ -316,12 +317,14 @@ cdef class CastSender(Sender):
         if s.closed_at:
             return
         session_check(s, now)
-        if s.wanted_count and ring_first(&s.waiting) is not NULL and session_has_finishers(s):
+        if s.wanted_count and now >= s.hurry_at and session_has_finishers(s):
             s.mark = CAST_REPORT_NOW
-            self._wake(s)
-        elif now - s.said_at >= CHECK and s.mark == 0:
+            s.hurry_at = now + HURRY * _spread(session_live(s)) * MS
+        elif now - s.said_at >= CHECK:
             s.mark = CAST_ALIVE
-            self._wake(s)
+        else:
+            return
+        self._wake(s)
 
     # -- what goes out -----------------------------------------------------------------------------------------------
 
@@ -359,9 +362,10 @@ cdef class CastSender(Sender):
         cdef unsigned int sent = 0
         cdef uint32_t size
         cdef Job *job
-        if s.mark == CAST_REPORT_NOW:
-            self._fill_mark(s, batch, now)
         while sent < RUN and pxed_batch_has_room(batch, CAST_HEADER):
+            if s.mark:
+                self._fill_mark(s, batch, now)
+                run = False
             job = job_choose(s, now)
             if s.failed:
                 self.counters.unreadable += 1
@@ -370,10 +374,8 @@ cdef class CastSender(Sender):
                 s.failed = 0
                 continue
             if job is NULL:
-                if self._repair_goes_on(s, now):
+                if self._repair_goes_on(s, now) or s.mark:
                     continue
-                if s.mark:
-                    self._fill_mark(s, batch, now)
                 break
             size = cast_symbol_size(job.stored, s.wire.symbol, job.symbols, job.next)
             if not self._may_send(s, size, now):

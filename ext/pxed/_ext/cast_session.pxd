@@ -81,6 +81,7 @@ cdef struct Receiver:
     uint64_t highest                     # sequence that it had seen at its last report
     uint64_t admitted                    # sequence when it was admitted
     uint64_t *wants                      # bits of chunks that it wants whole; NULL: none
+    uint32_t whole                       # how many
     Link claims
     # its last report
     uint32_t report
@@ -157,6 +158,7 @@ cdef struct Session:
     uint64_t quiet_until                 # waits for reports; 0: does not
     uint64_t asked_at                    # sequence that the last MARK asked about
     uint32_t asks                        # so many times
+    uint64_t hurry_at                    # not before then the group is asked while there is something to send
     uint8_t mark                         # to be sent: 0, or its kind
     uint64_t said_at                     # ns, last datagram to the group
     # figures
@@ -202,5 +204,5 @@ cdef uint32_t session_live(const Session *s) noexcept nogil
 cdef bint session_all_heard(Session *s, uint64_t now) noexcept nogil
 # An answer that has not come by now is not waited for.
 cdef void session_give_up_waiting(Session *s) noexcept nogil
-# Whether somebody who is waited for lacks nothing but parts of chunks.
+# Whether somebody who is waited for wants nothing whole: lacks parts of chunks, or is about to say so.
 cdef bint session_has_finishers(Session *s) noexcept nogil

@@ -9,14 +9,14 @@
 from libc.stdint cimport UINT64_MAX
 from libc.stdlib cimport calloc, free, realloc
 
-from pxed._ext.blocks cimport bits_next, bits_words
+from pxed._ext.blocks cimport bits_words
 from pxed._ext.cast cimport (
     CAST_DONE, CAST_LEAVING, CAST_ORDER_HTTP, CAST_ORDER_LISTEN, CAST_TAKES_HTTP, cast_symbols,
 )
 from pxed._ext.cast_source cimport pxed_cast_frame_stored, pxed_cast_source_ref, pxed_cast_source_unref
 from pxed._ext.cast_wants cimport claims_forget, wants_clear_run
 from pxed._ext.pacer cimport pxed_pacer_set_rate
-from pxed._ext.ring cimport ring_first, ring_init
+from pxed._ext.ring cimport ring_init
 
 cdef enum:
     MOST_MUTE = 2                # one answer may be lost
@@ -221,7 +221,6 @@ cdef bint session_has_finishers(Session *s) noexcept nogil:
     cdef Receiver *r
     for i in range(s.receiver_count):
         r = s.receivers[i]
-        if (ring_first(&r.claims) is not NULL and _is_waited_for(r)
-                and (r.wants is NULL or bits_next(r.wants, s.chunks, 0) == s.chunks)):
+        if r.whole == 0 and _is_waited_for(r):
             return True
     return False

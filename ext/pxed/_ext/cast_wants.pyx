@@ -69,6 +69,7 @@ cdef bint wants_set_run(Session *s, Receiver *r, uint32_t begin, uint32_t stop, 
                 s.stale_wants += 1
             elif pxed_cast_frame_state(s.source, chunk) != PXED_FRAME_BAD:
                 bits_set(r.wants, chunk)
+                r.whole += 1
                 s.chunk[chunk].whole += 1
                 _note(s, chunk)
     return True
@@ -86,6 +87,7 @@ cdef void wants_clear_run(Session *s, Receiver *r, uint32_t begin, uint32_t stop
         while old:
             chunk = <uint32_t>((word << 6) + ctz64(old))
             old &= old - 1
+            r.whole -= 1
             s.chunk[chunk].whole -= 1
             _note(s, chunk)
 
@@ -205,13 +207,16 @@ cdef void wants_merge(Session *s, Receiver *r, const CastReport *report, uint64_
 
 cdef void chunk_unwant(Session *s, uint32_t chunk) noexcept nogil:
     cdef Chunk *c = &s.chunk[chunk]
+    cdef Receiver *r
     cdef uint32_t i
     while c.repair is not NULL:
         claim_free(s, <Claim *>ring_first(&c.repair.claims))
     if c.whole:
         for i in range(s.receiver_count):
-            if s.receivers[i].wants is not NULL:
-                bits_clear(s.receivers[i].wants, chunk)
+            r = s.receivers[i]
+            if r.wants is not NULL and bits_test(r.wants, chunk):
+                bits_clear(r.wants, chunk)
+                r.whole -= 1
         c.whole = 0
     _note(s, chunk)
 
@@ -240,5 +245,8 @@ cdef size_t wants_audit(const Session *s) noexcept nogil:
             claims += small + large
         wrong += s.chunk[chunk].whole != whole
         wrong += bits_test(s.wanted, chunk) != (whole != 0 or large != 0)
+    for i in range(s.receiver_count):
+        wrong += s.receivers[i].wants is not NULL and (
+            s.receivers[i].whole != bits_count(s.receivers[i].wants, s.chunks))
     wrong += claims != s.claims or s.wanted_count != bits_count(s.wanted, s.chunks)
     return wrong
