@@ -55,7 +55,7 @@ class Room:
     """A session and its boxes; `uplink` is what all of them share."""
 
     def __init__(self, *boxes: Box, uplink: float = 1e12, cap: float = CAP, floor: float = FLOOR) -> None:
-        self.policy = SessionPolicy(CHUNKS, SYMBOL, floor, cap)
+        self.policy = SessionPolicy(CHUNKS, floor, cap)
         self.boxes = dict(enumerate(boxes, 1))
         self.uplink = uplink
         self.now = 0.0
@@ -326,7 +326,7 @@ def test_http_by_itself_and_back() -> None:
 
 def test_counters_that_begin_anew() -> None:
     """A receiver that lost the session for a while joins again under its number."""
-    member = Member(1, 0.0, CHUNKS, SYMBOL)
+    member = Member(1, 0.0, CHUNKS)
     member.look(Heard(1, 0.0, 9_000, 10_000), 1.0)
     member.look(Heard(1, 0.0, 500, 1_000), 2.0)
     assert member.window is not None
@@ -382,7 +382,7 @@ def test_nobody_is_lost_whatever_the_room(kinds: list[tuple[float, float, float,
 @given(st.lists(st.tuples(*(st.integers(0, 2**32 - 1),) * 5), max_size=20))
 def test_any_counters_at_all(counters: list[tuple[int, int, int, int, int]]) -> None:
     """Reports are a peer's words: whatever they claim gives no nonsense."""
-    member = Member(1, 0.0, CHUNKS, SYMBOL)
+    member = Member(1, 0.0, CHUNKS)
     for number, (received, expected, refused, written, rate) in enumerate(counters, 1):
         member.look(Heard(1, 0.0, received, expected, refused, written, disk_rate=rate), float(number))
         assert 0.0 <= member.loss <= 1.0

@@ -19,13 +19,12 @@ class Window(Struct, frozen=True):
     expected: int
     loss: float  # of the datagrams expected, by the network
     refused: float  # of those received, by its own full queue
-    rate: float  # bytes of data per second that reached it
 
 
 class Member:
     """A receiver. `look` takes its figures in."""
 
-    def __init__(self, number: int, joined: float, total: int, symbol: int) -> None:
+    def __init__(self, number: int, joined: float, total: int) -> None:
         """`total`: chunks of the image that travel."""
         self.number = number
         self.joined = joined
@@ -35,9 +34,10 @@ class Member:
         self.heard = Heard(number)
         self.suspect = 0  # reports in a row in which it lagged behind the others; below 0: it fared well
         self.chances = 1  # to come back after a move
+        self.speed = 0.0  # bytes per second that it could take when it was moved
+        self.moved_loss = 0.0  # what it lost then
         self.ended = 0.0  # when it was done, or left
         self._total = total
-        self._symbol = symbol
         self._at = joined  # of the last report
         self._before = State.RECEIVING  # what it did when it fell silent
         self._pace = 0.0  # chunks per second, smoothed
@@ -125,7 +125,6 @@ class Member:
             expected=expected,
             loss=1.0 - received / expected,
             refused=refused / received if received else 0.0,
-            rate=received * self._symbol / max(at - begin, 1e-3),
         )
 
     def _progress(self, heard: Heard, at: float) -> None:

@@ -28,12 +28,11 @@ OVERHEAD = 1.07
 class SessionPolicy:
     """One session. `join` and `leave` as receivers come and go, `step` a few times a second."""
 
-    def __init__(self, total: int, symbol: int, floor: float, cap: float) -> None:
-        """`total` chunks travel, in symbols of so many bytes."""
+    def __init__(self, total: int, floor: float, cap: float) -> None:
+        """`total` chunks travel; the rate is within `floor` and `cap`."""
         self.pace = Pace(floor, cap)
         self.members: dict[int, Member] = {}
         self._total = total
-        self._symbol = symbol
         self._looked = 0.0  # when the rate was looked at
         self._settled = 0.0  # figures that begin before are of another rate
 
@@ -43,7 +42,7 @@ class SessionPolicy:
         """A receiver joins, or joins again with the number that it has."""
         found = self.members.get(number)
         if found is None or found.state in OVER:
-            found = self.members[number] = Member(number, now, self._total, self._symbol)
+            found = self.members[number] = Member(number, now, self._total)
         return found
 
     @property
@@ -108,6 +107,8 @@ class SessionPolicy:
             notes.append(Note(member.number, "back", "Fares as the others do, and is sent to again."))
             moves.append(self._order(member, Order.RECEIVE, Why.NONE))
         for member, why in outliers([member for member in fresh if member.active], active):
+            member.speed = member.heard.disk_rate if why is Why.DISK else arriving(member, self.pace.rate)
+            member.moved_loss = member.window.loss if member.window is not None else 0.0
             notes.append(_moved(member, why, self.pace.rate))
             moves.append(self._order(member, Order.LISTEN, why))
         for member in self._to_http(now, room, union):
@@ -131,9 +132,9 @@ class SessionPolicy:
                 yield from listening
             return
         if room is not None:
-            room -= sum(_speed(m) for m in self.members.values() if m.state is State.HTTP) * OVERHEAD
+            room -= sum(m.speed for m in self.members.values() if m.state is State.HTTP) * OVERHEAD
             for member in listening:
-                needed = _speed(member) * OVERHEAD
+                needed = member.speed * OVERHEAD
                 if 0 < needed <= room:
                     room -= needed
                     yield member
@@ -168,28 +169,23 @@ class SessionPolicy:
             self._settled = now
 
 
-def _speed(member: Member) -> float:
-    """Bytes per second that a moved receiver can take."""
-    if member.why is Why.DISK:
-        return member.heard.disk_rate
-    return member.window.rate if member.window is not None else 0.0
+def arriving(member: Member, rate: float) -> float:
+    """Bytes of data per second that reach a receiver of a session that sends at `rate`."""
+    return rate * (1.0 - member.window.loss) if member.window is not None else 0.0
 
 
 # -- sentences ---------------------------------------------------------------------------------------------------------
 
 
 def reason(member: Member, rate: float = 0.0) -> str:
-    """Why a receiver was moved, with figures."""
-    window = member.window
-    lost = f"{window.loss:.1%}" if window is not None else "much"
+    """Why a receiver was moved, with the figures of that moment."""
     match member.why:
         case Why.DISK:
-            return f"its disk takes {mbit(member.heard.disk_rate)}"
+            return f"its disk takes {mbit(member.speed)}"
         case Why.PORT:
-            taken = mbit(window.rate) if window is not None else "little"
-            return f"its port takes {taken}" + (f" of {mbit(rate)}" if rate else "")
+            return f"its port takes {mbit(member.speed)}" + (f" of {mbit(rate)}" if rate else "")
         case Why.LOSS:
-            return f"it loses {lost} of the datagrams, and the others do not"
+            return f"it loses {member.moved_loss:.1%} of the datagrams, and the others do not"
         case Why.FEW:
             return "only a few are left"
         case _:

@@ -10,7 +10,7 @@ from pxed.cast.figures import Heard, State
 from pxed.cast.figures import Step as Decided
 from pxed.cast.forecast import forecast
 from pxed.cast.member import Member
-from pxed.cast.session import SessionPolicy, reason
+from pxed.cast.session import SessionPolicy, arriving, reason
 from pxed.cast.starting import Starting
 from pxed.config import Start
 from pxed.images.library import Image
@@ -53,7 +53,7 @@ class LiveSession:
         self.image = image
         self.address, self.interface, self.group = address, interface, group
         self.symbol = symbol
-        self.policy = SessionPolicy(image.stored_chunks, symbol, bounds.floor, bounds.cap)
+        self.policy = SessionPolicy(image.stored_chunks, bounds.floor, bounds.cap)
         self.starting = Starting(rule)
         self.cap = bounds.cap
         self.rate = self.policy.pace.rate
@@ -170,7 +170,7 @@ class LiveSession:
             state=state.value,
             reason=reason(member),
             percent=percent,
-            rate=window.rate if window is not None and member.active else 0.0,
+            rate=arriving(member, self.rate) if member.active else 0.0,
             loss=window.loss if window is not None else 0.0,
             queue=heard.queue,
             disk_rate=heard.disk_rate,
