@@ -23,8 +23,10 @@ _QUEUE = 1 << 20  # bytes that it holds
 _PORT_BURST = 1 << 14
 _PORT_QUEUE = 1 << 18  # of a port of a switch
 _NEEDED = (("nft", "nftables"), ("ethtool", "ethtool"), ("tc", "iproute2"))
-# Hundredths of a second. A bridge floods until it has waited for other queriers as long as members may take to answer.
-_SWITCH = ("mcast_query_response_interval", "10", "mcast_snooping", "1", "mcast_querier", "1", "forward_delay", "0")
+# Hundredths of a second. A bridge floods until it has waited for other queriers as long as members may take to answer:
+# so it is told how long before it is made a querier. IGMP version 3, in which members do not keep silent when they hear
+# another's report, as they do while a bridge floods.
+_SWITCH = ("mcast_query_response_interval", "10", "mcast_snooping", "1", "mcast_igmp_version", "3", "forward_delay", "0")
 
 
 class Room:
@@ -57,6 +59,7 @@ class Room:
     def _build(self) -> None:
         self._switch = self._namespace()
         self._switch.run("ip", "link", "add", "name", "br0", "type", "bridge", *_SWITCH)
+        self._switch.run("ip", "link", "set", "dev", "br0", "type", "bridge", "mcast_querier", "1")
         self._switch.run("ip", "link", "set", "dev", "br0", "up")
         self.server = self._machine("port0", SERVER)
         # One packet is one packet for the loss, not 64 KiB that are sent in one go; they are cut behind the shaper.
