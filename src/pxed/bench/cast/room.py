@@ -26,7 +26,10 @@ _NEEDED = (("nft", "nftables"), ("ethtool", "ethtool"), ("tc", "iproute2"))
 # Hundredths of a second. A bridge floods until it has waited for other queriers as long as members may take to answer:
 # so it is told how long before it is made a querier. IGMP version 3, in which members do not keep silent when they hear
 # another's report, as they do while a bridge floods.
-_SWITCH = ("mcast_query_response_interval", "10", "mcast_snooping", "1", "mcast_igmp_version", "3", "forward_delay", "0")
+_SWITCH = (
+    *("mcast_query_response_interval", "10", "mcast_snooping", "1"),
+    *("mcast_igmp_version", "3", "forward_delay", "0"),
+)
 
 
 class Room:
