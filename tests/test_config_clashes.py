@@ -27,6 +27,8 @@ MTFTP = "[mtftp]\nenabled = true\n"
          "of its own; got 40007, which is one of `tftp.ports`"),
         (f"{BASE}{ROOT}{MTFTP}[cast]\nport = 1758\n", "f.toml:8: key `cast.port`: expected a UDP port of its own; "
          "got 1758, which is that of `mtftp.port`"),
+        (f"{BASE}{ROOT}{MTFTP}ipxe_port = 1799\n", "f.toml:7: key `mtftp.ipxe_port`: expected a UDP port of its own; "
+         "got 1799, which is that of `mtftp.server_port`"),
         (f'{BASE}{ROOT}{MTFTP}groups = "239.255.79.128/25"\n', "f.toml: key `cast.groups`: expected addresses beside "
          'those of `mtftp.groups`, "239.255.79.128/25"; got "239.255.79.0/24"'),
     ],

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pxed._ext.cast_sender import CastSender
 from pxed._ext.engine import Engine
+from pxed._ext.mtftp_groups import GroupSender
 from pxed.errors import OperatorError
 from pxed.net.http import BootHttp
 from pxed.service.blobs import BlobCache
@@ -35,11 +36,16 @@ STABLE = {
         pxed_dhcp_send_errors_total process_cpu_seconds_total
         pxed_tftp_admitted_total pxed_tftp_admission_wait_seconds_total
         pxed_tftp_answered_without_place_total pxed_tftp_paced_total
+        pxed_multicast_joins_total pxed_multicast_elections_total pxed_multicast_masters_replaced_total
+        pxed_multicast_deaf_clients_total pxed_multicast_received_datagrams_total
+        pxed_multicast_sent_datagrams_total pxed_multicast_retransmitted_datagrams_total
+        pxed_multicast_timeouts_total pxed_multicast_dropped_datagrams_total
     """,
     "gauge": """
         pxed_build_info pxed_machines pxed_jobs
         pxed_tftp_transfers_running pxed_tftp_transfers_waiting pxed_tftp_transfers_served
         pxed_tftp_transfers_kept_alive pxed_tftp_places pxed_tftp_transfers_asked pxed_cache_files
+        pxed_multicast_groups pxed_multicast_members pxed_multicast_unproven_members
         pxed_cache_bytes pxed_cache_loading pxed_http_connections_open process_resident_memory_bytes
     """,
     "histogram": "pxed_phase_seconds pxed_transfer_seconds",
@@ -63,7 +69,9 @@ def test_names_and_kinds_stay() -> None:
     metrics = Metrics()
     http = BootHttp((), 0, lambda _: pytest.fail("nobody asks"))
     dhcp = {"in": 0, "out": 0, "send_errors": 0, "answered:offer": 0, "drop:ignored": 0, "not-our-interface": 0}
-    tftp = {**Engine().statistics(), **BlobCache().statistics()}
+    groups = Engine(sender=GroupSender("239.255.78.0", 1, 1758)).statistics()
+    multicast = {f"multicast.{name}": figure for name, figure in groups.items()}
+    tftp = {**Engine().statistics(), **BlobCache().statistics(), **multicast}
     boot_http = {**http.statistics, "open": 0, "idle": 1, **metrics.http_outcomes}
     cast = {**Engine(sender=CastSender()).statistics(), "joined": 1, "moved.http": 1, "receiver.done": 1}
     figures = {"tftp": tftp, "http": boot_http, "dhcp": dhcp, "cast": cast}

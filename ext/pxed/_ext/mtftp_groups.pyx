@@ -175,13 +175,13 @@ cdef class GroupSender(Sender):
 
     cdef void close(self) noexcept nogil:
         cdef int i
-        while self.table.groups is not NULL:
-            self._close_group(self.table.groups, 0)
-        self.table.reap()
         for i in range(BUCKETS):
             while self.members.buckets[i] is not NULL:
                 self.trials.cancel(&self.members.buckets[i].timer)
                 self.members.remove(self.members.buckets[i])
+        while self.table.groups is not NULL:
+            self._close_group(self.table.groups, 0)
+        self.table.reap()
         ring_init(&self.due)
         self.lines.clear()
 

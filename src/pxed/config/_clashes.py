@@ -44,6 +44,8 @@ def _udp(config: Config) -> Iterator[_Use]:
     yield _Use(("tftp", "port"), config.tftp.port)
     if config.mtftp.enabled:
         yield _Use(("mtftp", "port"), config.mtftp.port)
+        yield _Use(("mtftp", "server_port"), config.mtftp.server_port)
+        yield _Use(("mtftp", "ipxe_port"), config.mtftp.ipxe_port)
     if config.cast.enabled:
         yield _Use(("cast", "port"), config.cast.port)
 

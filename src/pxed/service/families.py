@@ -62,6 +62,20 @@ _FAMILIES = {
     "pxed_mtftp_stuck_datagrams": _Family("counter", "MTFTP datagrams given up because the network took none."),
     "pxed_mtftp_socket_errors": _Family("counter", "Errors of the MTFTP sockets."),
     "pxed_mtftp_dropped_datagrams": _Family("counter", "Datagrams on the MTFTP ports that got no answer, by reason."),
+    "pxed_multicast_groups": _Family("gauge", "Groups that TFTP by multicast (RFC 2090) sends to."),
+    "pxed_multicast_members": _Family("gauge", "Clients of TFTP by multicast, those served alone included."),
+    "pxed_multicast_unproven_members": _Family("gauge", "Of these, clients that have not answered yet."),
+    "pxed_multicast_joins": _Family("counter", "TFTP requests for multicast that were granted."),
+    "pxed_multicast_elections": _Family("counter", "Clients that were told to be the master of their group."),
+    "pxed_multicast_masters_replaced": _Family("counter", "Masters that handed over before they had the file."),
+    "pxed_multicast_deaf_clients": _Family("counter", "Clients that asked for multicast, and that none reaches."),
+    "pxed_multicast_received_datagrams": _Family("counter", "Datagrams that arrived on the multicast port of TFTP."),
+    "pxed_multicast_sent_datagrams": _Family("counter", "Datagrams sent from the multicast port of TFTP."),
+    "pxed_multicast_retransmitted_datagrams": _Family("counter", "Blocks sent to groups again after silence."),
+    "pxed_multicast_timeouts": _Family("counter", "Silences of masters."),
+    "pxed_multicast_dropped_datagrams": _Family("counter", "Datagrams there that changed nothing, by reason."),
+    "pxed_multicast_stuck_datagrams": _Family("counter", "Datagrams to groups given up because the network took none."),
+    "pxed_multicast_socket_errors": _Family("counter", "Errors of the sockets of TFTP by multicast."),
     "pxed_cache_files": _Family("gauge", "Files held in memory for TFTP."),
     "pxed_cache_bytes": _Family("gauge", "Bytes of the files held in memory for TFTP."),
     "pxed_cache_loading": _Family("gauge", "Files being read into memory for TFTP."),
@@ -141,6 +155,25 @@ _ROWS: dict[str, dict[str, _Row]] = {
         "mtftp.stuck": ("pxed_mtftp_stuck_datagrams", {}),
         "mtftp.send_errors": ("pxed_mtftp_socket_errors", {"direction": "send"}),
         "mtftp.receive_errors": ("pxed_mtftp_socket_errors", {"direction": "receive"}),
+        "multicast.outcome.*": ("pxed_transfers", {"protocol": "multicast", "outcome": "*"}),
+        "multicast.drop.*": ("pxed_multicast_dropped_datagrams", {"reason": "*"}),
+        "multicast.bytes": ("pxed_sent_bytes", {"protocol": "multicast"}),
+        "multicast.unicast_bytes": ("pxed_sent_bytes", {"protocol": "multicast-unicast"}),
+        "multicast.groups": ("pxed_multicast_groups", {}),
+        "multicast.running": ("pxed_multicast_members", {}),
+        "multicast.unproven": ("pxed_multicast_unproven_members", {}),
+        "multicast.joined": ("pxed_multicast_joins", {}),
+        "multicast.elections": ("pxed_multicast_elections", {}),
+        "multicast.silent_masters": ("pxed_multicast_masters_replaced", {"reason": "silent"}),
+        "multicast.slow_masters": ("pxed_multicast_masters_replaced", {"reason": "slow"}),
+        "multicast.deaf": ("pxed_multicast_deaf_clients", {}),
+        "multicast.received": ("pxed_multicast_received_datagrams", {}),
+        "multicast.datagrams": ("pxed_multicast_sent_datagrams", {}),
+        "multicast.retransmits": ("pxed_multicast_retransmitted_datagrams", {}),
+        "multicast.timeouts": ("pxed_multicast_timeouts", {}),
+        "multicast.stuck": ("pxed_multicast_stuck_datagrams", {}),
+        "multicast.send_errors": ("pxed_multicast_socket_errors", {"direction": "send"}),
+        "multicast.receive_errors": ("pxed_multicast_socket_errors", {"direction": "receive"}),
         "cached": ("pxed_cache_files", {}),
         "cached_bytes": ("pxed_cache_bytes", {}),
         "loading": ("pxed_cache_loading", {}),
@@ -213,9 +246,9 @@ def families(statistics: Mapping[str, Figures]) -> list[Metric]:
 def _place(service: str, name: str) -> _Row:
     """The family and the labels of a service's figure."""
     rows = _ROWS.get(service, {})
-    group, separator, rest = re.fullmatch(r"([^.:]*)([.:]?)(.*)", name, re.DOTALL).groups()  # type: ignore[union-attr]
-    row = rows.get(name) or (rows.get(f"{group}{separator}*") if separator else rows.get("*"))
-    if row is None:
-        return "pxed_" + re.sub(r"[^a-zA-Z0-9]+", "_", f"{service}_{name}"), {}
-    family, labels = row
-    return family, {label: value.replace("*", rest if separator else name) for label, value in labels.items()}
+    ends = [match.end() for match in re.finditer(r"[.:]", name)] or [0]
+    for end in (len(name), *reversed(ends)):  # the longest group's name first
+        if row := rows.get(name if end == len(name) else f"{name[:end]}*"):
+            family, labels = row
+            return family, {label: value.replace("*", name[end:]) for label, value in labels.items()}
+    return "pxed_" + re.sub(r"[^a-zA-Z0-9]+", "_", f"{service}_{name}"), {}
