@@ -17,6 +17,7 @@ TARGETS = {
     "boot": "DHCP requests of boot clients: facts, decision, reply",
     "tftp": "conversations with the TFTP sender in virtual time",
     "cast": "cast datagrams, and conversations with a receiver",
+    "reports": "reports to a cast sender, and what it sends then",
     "http": "bytes on a boot HTTP connection",
     "names": "names of files and checks, identities, the agent's command line",
     "agents": "agents' calls, and a server's answers to them",
