@@ -150,6 +150,7 @@ cdef class VirtualCast:
     cdef list arrivals                   # heap of (time, count, machine, datagram)
     cdef Line line
     cdef uint64_t now
+    cdef uint64_t settled                # when all are done, and what that cost is known
     cdef uint64_t seed
     cdef uint64_t reports
     cdef uint64_t report_bytes
@@ -173,6 +174,7 @@ cdef class VirtualCast:
         self.seed = seed
         self.period = period
         self.now = SECOND
+        self.settled = NEVER
         self.session.session = SESSION
         self.session.symbol = symbol
         cdef bytes key = KEY
@@ -237,7 +239,7 @@ cdef class VirtualCast:
         m.port = 1e9 / port if port else 0
         m.joins_at = self.now + <uint64_t>(joins * 1e9)
         m.dies_at = self.now + <uint64_t>(dies * 1e9) if dies else NEVER
-        m.wrote_at = m.done_at = NEVER
+        m.wrote_at = m.done_at = self.settled = NEVER
         m.keep = keep
         if reorder:
             m.late_symbol = <uint8_t *>malloc(self.session.symbol)
@@ -253,13 +255,12 @@ cdef class VirtualCast:
         room's life). Whether they are done.
         """
         cdef uint64_t stop = SECOND + <uint64_t>(limit * 1e9)
-        cdef uint64_t settled = NEVER
         cdef uint64_t at
         while self.now < stop:
-            if settled == NEVER and self._all_done():
-                settled = self.now + SETTLE
+            if self.settled == NEVER and self._all_done():
+                self.settled = self.now + SETTLE
             at = self._next()
-            if at >= settled:
+            if at >= self.settled:
                 return True
             self.now = max(at, self.now + 1000)
             self._arrive()

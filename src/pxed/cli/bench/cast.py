@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pxed.bench.cast.play import Play
     from pxed.bench.cast.result import Affected, Row, Table
 
+BURST = output.FiniteRange(1, 10_000)
 PEER_NAMES = ("udpcast", "uftp")
 
 
@@ -25,7 +26,11 @@ def _late(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[f
 
 @click.command()
 @click.option("--lab", is_flag=True, help="In network namespaces of its own, on a bridge with snooping. Needs root.")
-@click.option("--receivers", type=click.IntRange(1, 200), default=8, show_default=True)
+@click.option("--virtual", is_flag=True, help="In virtual time: pxed's own sender and receivers on simulated lines.")
+@click.option(
+    "--receivers", type=click.IntRange(1, 4000), default=None,
+    help="At most 200 in the lab.  [default: 8 in the lab, 300 in virtual time]",
+)  # fmt: skip
 @click.option("--size", callback=size_option, default="200MB", show_default=True, help="Of the image: random data.")
 @click.option("--line", callback=rate_option, default="200Mbit", show_default=True, help="Of the server's port.")
 @click.option(
@@ -33,6 +38,13 @@ def _late(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[f
     help="What may be sent: pxed's [cast] rate, and what each peer calls its rate.",
 )  # fmt: skip
 @click.option("--loss", type=PERCENT, default=0.0, help="Percent of packets lost at each receiver by itself.")
+@click.option("--burst", type=BURST, default=1.0, help="Virtual: so many are lost in a row, on average.")
+@click.option("--common", type=PERCENT, default=0.0, help="Virtual: percent lost at the server, by all together.")
+@click.option("--duplicate", type=PERCENT, default=0.0, help="Virtual: percent of datagrams that come twice.")
+@click.option("--reorder", type=PERCENT, default=0.0, help="Virtual: percent that later ones overtake.")
+@click.option(
+    "--seed", type=click.IntRange(0, 1 << 31), default=1, help="Virtual: of all chance: the same seed is the same run."
+)
 @click.option("--slow-port", callback=rate_option, default="0", help="One receiver's port of the switch: 40Mbit.")
 @click.option("--slow-disk", callback=size_option, default="0", help="What one receiver's disk takes in a second: 5MB.")
 @click.option("--kill", is_flag=True, help="One receiver is killed in the middle.")
@@ -51,18 +63,41 @@ def _late(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[f
 @click.option("--runs", type=click.IntRange(1), default=1, show_default=True, help="Medians of so many.")
 @output.json_option
 def cast(
-    lab: bool, receivers: int, size: int, line: float, rate: float, loss: float, slow_port: float, slow_disk: int,
-    kill: bool, stop: bool, late: tuple[float, ...], power_loss: bool, peers: tuple[str, ...], only_peers: bool,
-    limit: float, runs: int, as_json: bool,
+    lab: bool, virtual: bool, receivers: int | None, size: int, line: float, rate: float, loss: float, burst: float,
+    common: float, duplicate: float, reorder: float, seed: int, slow_port: float, slow_disk: int, kill: bool,
+    stop: bool, late: tuple[float, ...], power_loss: bool, peers: tuple[str, ...], only_peers: bool, limit: float,
+    runs: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Image a room of machines at the same time, and see what one of them can do to the others.
 
     With --lab alone, one room after the other: without loss, with it, with a slow port, a slow disk, a machine that is
     killed or stopped, two that come late, one that loses power. With options, one room in which all of that happens.
     Times run from each receiver's start until it has every byte; every byte is compared.
+
+    With --virtual, hundreds of receivers: what the group is sent for each datagram that is needed. A run is the same
+    each time. Nobody is moved to HTTP there, so nobody is slow.
     """
-    if not lab:
-        raise click.UsageError("Say --lab.")
+    if virtual == lab:
+        raise click.UsageError("Say --virtual or --lab.")
+    if virtual:
+        if slow_port or slow_disk or stop or power_loss or peers or only_peers or runs > 1:
+            raise click.UsageError("What happens to a receiver's port, disk or power, peers and runs are of --lab.")
+        from pxed.bench.cast.virtual import Room
+        from pxed.cli.bench.cast_virtual import measure
+
+        measure(
+            Room(
+                receivers=receivers or 300, size=size, rate=rate, loss=loss / 100, burst=burst, common=common / 100,
+                duplicate=duplicate / 100, reorder=reorder / 100, killed=int(kill), late=late, seed=seed,
+            ),
+            as_json,
+        )  # fmt: skip
+        return
+    if burst != 1 or common or duplicate or reorder:
+        raise click.UsageError("--burst, --common, --duplicate and --reorder are of --virtual.")
+    receivers = receivers or 8
+    if receivers > 200:
+        raise click.UsageError("At most 200 receivers are in the lab.")
     from pxed.bench.cast.plan import Case, Plan, cases, roles
 
     plan = Plan(receivers=receivers, size=size, line=line, rate=rate, limit=limit, runs=runs)
