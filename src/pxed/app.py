@@ -149,7 +149,7 @@ class Server:
             services=self._services,
             counters=self._counters,
             metrics=metrics,
-            traffic=Snapshots(self._tftp, self._http, metrics, transactions, peers).take,
+            traffic=Snapshots(self._tftp, self._http, metrics, transactions, peers, casts=parts["cast"]).take,
             warnings=self._warnings,
             reread=self.reload,
             casts=self._cast,

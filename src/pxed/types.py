@@ -172,6 +172,8 @@ class Traffic(Struct, frozen=True):
     places: dict[str, int] = field(default_factory=dict)  # machines on their way to the agent
     steps: dict[str, int] = field(default_factory=dict)  # running jobs, per step
     failures: tuple[Failure, ...] = ()  # the last few, oldest first
+    cast_bytes: int = 0  # of image data, sent to groups
+    cast_receivers: int = 0  # in multicast sessions
 
 
 # -- what the agent and the server say to each other, JSON over boot HTTP ------------------------------------------

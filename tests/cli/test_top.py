@@ -39,6 +39,12 @@ def test_rates_are_what_moved_between_two_snapshots() -> None:
     assert (second.transfer.name, second.rate, second.left, second.percent) == ("boot.efi", 0.0, None, 0.0)
 
 
+def test_images_by_multicast() -> None:
+    view = top.compare(BEFORE, replace(NOW, cast_bytes=8 * MIB, cast_receivers=30))
+    assert (view.cast_rate, view.cast_receivers) == (4 * MIB, 30)
+    assert next(top._lines(view)).endswith("; HTTP 512.0 KiB/s, 4 connected; multicast 4.0 MiB/s to 30 receivers")
+
+
 def test_transfer_that_is_new_has_its_rate_since_its_request() -> None:
     (row,) = top.compare(replace(BEFORE, transfers=()), replace(NOW, transfers=(KERNEL,))).transfers
     assert row.rate == MIB / 2

@@ -163,6 +163,21 @@ def test_second_job_of_a_machine_waits_for_the_first(site: Site) -> None:
     assert answer["job_id"] == second
 
 
+def test_image_that_a_session_sends_is_not_deleted(site: Site) -> None:
+    """Nor when nobody has a job for it; a session whose machines are all gone ends, and then it is."""
+    (image,) = site.server.json("image", "list")  # type: ignore[misc]
+    status, text = site.http("/pxed/cast/join", {"image": image["id"], "receiver": "0123456789", "name": "pc-9"})
+    assert status == 200, text
+    session = json.loads(text)
+    assert (session["server"], session["port"], session["receiver"]) == ("10.78.0.1", 1759, 1)
+    (listed,) = site.server.json("session", "list")  # type: ignore[misc]
+    assert (listed["id"], listed["state"], listed["interface"]) == (session["session"], "sending", "eth0")
+    assert [receiver["name"] for receiver in listed["receivers"]] == ["pc-9"]
+    refused(lambda: site.server.pxed("image", "rm", "golden"), "golden is being sent by multicast")
+    refused(lambda: site.server.pxed("session", "start", "golden"), "is sending: there is nothing to start")
+    assert "multicast images\trunning: 10.78.0.1, port 1759" in site.server.pxed("status")
+
+
 def test_image_that_a_job_wants_is_not_deleted(site: Site) -> None:
     job = site.job()
     refused(lambda: site.server.pxed("image", "rm", "golden"), str(job))

@@ -44,6 +44,7 @@ class Scene:
             cast(Any, Known()),
             self.peers,
             lambda: 100.0,
+            lambda: {"bytes": 7, "receivers": 2, "reports": 9},
         )
 
 
@@ -60,6 +61,7 @@ def test_nothing_moves(scene: Scene) -> None:
     now = scene.server.call(scene.snapshots.take(10))
     assert (now.transfers, now.tftp_running, now.tftp_waiting, now.tftp_bytes, now.http_bytes) == ((), 0, 0, 0, 0)
     assert (now.steps, now.http_connections) == ({"restore": 1}, 0)
+    assert (now.cast_bytes, now.cast_receivers) == (7, 2)
 
 
 def test_transfers_that_run(scene: Scene) -> None:

@@ -50,6 +50,8 @@ class View(msgspec.Struct, frozen=True):
     tftp_running: int
     tftp_waiting: int
     http_connections: int
+    cast_rate: float  # bytes of image data per second, to groups
+    cast_receivers: int
     transfers: tuple[Row, ...]  # the quickest first
     places: dict[str, int]
     steps: dict[str, int]
@@ -71,6 +73,8 @@ def compare(before: Traffic, now: Traffic) -> View:
         tftp_running=now.tftp_running,
         tftp_waiting=now.tftp_waiting,
         http_connections=now.http_connections,
+        cast_rate=_per(now.cast_bytes - before.cast_bytes, seconds),
+        cast_receivers=now.cast_receivers,
         transfers=tuple(sorted(rows, key=lambda row: (-row.rate, row.transfer.id))),
         places=now.places,
         steps=now.steps,
@@ -136,7 +140,11 @@ def _head(view: View) -> Iterator[str]:
     tftp, http = rate(view.tftp_rate) or "0 B/s", rate(view.http_rate) or "0 B/s"
     waiting = f", {view.tftp_waiting} waiting" if view.tftp_waiting else ""
     repeats = f", {count(view.tftp_retransmits, 'repeat')}" if view.tftp_retransmits else ""
-    yield f"TFTP {tftp}, {view.tftp_running} running{waiting}{repeats}; HTTP {http}, {view.http_connections} connected"
+    cast = f"; multicast {rate(view.cast_rate) or '0 B/s'} to {count(view.cast_receivers, 'receiver')}"
+    yield (
+        f"TFTP {tftp}, {view.tftp_running} running{waiting}{repeats}; HTTP {http}, {view.http_connections} connected"
+        f"{cast if view.cast_receivers else ''}"
+    )
     on_their_way = [f"{number} {place}" for place, number in (*view.places.items(), *view.steps.items())]
     if on_their_way:
         yield printable(f"machines: {', '.join(on_their_way)}")

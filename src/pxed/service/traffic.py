@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from pxed._ext.tftp_events import Progress
 from pxed.net.connection import Download
@@ -31,20 +31,23 @@ class Snapshots:
         transactions: Transactions,
         peers: Peers,
         clock: Callable[[], float] = time.time,
+        casts: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
+        """`casts`: the figures of multicast sessions."""
         self._tftp = tftp
         self._http = http
         self._metrics = metrics
         self._transactions = transactions
         self._peers = peers
         self._clock = clock
+        self._casts = casts
 
     async def take(self, limit: int) -> Traffic:
         """One, with at most `limit` transfers."""
         running = await self._tftp.transfers(limit)
         downloads = self._http.downloads()[: limit - len(running)]
         loop_time = asyncio.get_running_loop().time()
-        tftp, http = self._tftp.statistics, self._http.statistics
+        tftp, http, cast = self._tftp.statistics, self._http.statistics, self._casts()
         jobs = [job for job in self._transactions.jobs() if job.state is JobState.RUNNING]
         waiting = sum(tftp[gauge] for gauge in _WAITING)
         return Traffic(
@@ -55,6 +58,8 @@ class Snapshots:
             tftp_retransmits=tftp["retransmits"],
             http_bytes=http["bytes"],
             http_connections=http["open"],
+            cast_bytes=cast.get("bytes", 0),
+            cast_receivers=cast.get("receivers", 0),
             transfers=(
                 *(self._transfer(progress) for progress in running),
                 *(self._download(download, loop_time) for download in downloads),
