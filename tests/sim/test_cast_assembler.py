@@ -188,12 +188,12 @@ def test_the_last_frame_is_begun_when_it_comes_again() -> None:
     assert frame_of(assembler, image) == 1
 
 
-def test_frames_of_which_little_is_here_make_room_and_others_do_not() -> None:
+def test_frames_that_are_hardly_begun_make_room_and_others_do_not() -> None:
     image = Image([6400] * 6)
     assembler = image.assembler(memory=3 * 6400)
     feed(assembler, image.whole(0)[:60])
-    feed(assembler, image.whole(1)[:30])
-    feed(assembler, image.whole(2)[:20])
+    feed(assembler, image.whole(1)[:6])
+    feed(assembler, image.whole(2)[:5])
     feed(assembler, image.whole(3)[:70])  # in place of frame 2
     assert assembler.partials() == [0, 1, 3]
     feed(assembler, image.whole(4)[:90])  # in place of frame 1

@@ -37,6 +37,20 @@ cdef struct Partial:
     uint16_t *lacks              # of each block: missing source symbols
 
 
+# Less than this part of it is here: it is asked for whole, as that is shorter and all of it comes anyway.
+cdef enum:
+    HARDLY_BEGUN = 16
+
+
+# Symbols of a frame that are here.
+cdef inline uint32_t partial_here(const Partial *p) noexcept nogil:
+    return p.symbols - p.missing + p.spare
+
+
+cdef inline bint partial_is_hardly_begun(const Partial *p) noexcept nogil:
+    return partial_here(p) * HARDLY_BEGUN < p.symbols
+
+
 cdef class CastFrame:
     cdef uint8_t *octets
     cdef Py_ssize_t size

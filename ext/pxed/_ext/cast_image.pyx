@@ -2,9 +2,9 @@
 
 A frame is wanted, until its symbols are complete; then it waits in the queue, is taken, proved and written by whoever
 has threads for that, and is done. Frames are begun only while the queue has room: what a slow disk cannot take is left
-out by whole frames. One that was not begun stays out until it comes round again from its beginning. Once memory is
-full of incomplete frames, one is given up for another that begins if less than half of it is here, those with the least
-first.
+out by whole frames. One that was not begun stays out until it comes round again from its beginning. Neither is one
+begun while memory is full of incomplete frames: what they lack comes, and then there is room. Only a frame that is
+hardly begun makes way, the one of which the least is here.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -15,7 +15,7 @@ from pxed._ext.blocks cimport (
     bits_add_octets, bits_clear, bits_count, bits_set, bits_set_run, bits_test, bits_words,
 )
 from pxed._ext.cast cimport CAST_LARGEST_SYMBOL, CAST_MOST_SYMBOLS, cast_symbols
-from pxed._ext.cast_frames cimport NO_FRAME, CastLayout, free_partial
+from pxed._ext.cast_frames cimport NO_FRAME, CastLayout, free_partial, partial_here, partial_is_hardly_begun
 
 cimport cython
 
@@ -106,7 +106,7 @@ cdef class CastImage:
         cdef Partial *p
         while not self.frames.fits(ordinal):
             p = self._poorest()
-            if p is NULL or (of_the_poor and (p.symbols - p.missing + p.spare) * 2 >= p.symbols):
+            if p is NULL or (of_the_poor and not partial_is_hardly_begun(p)):
                 return False
             self.frames.drop(p)
             self.evicted += 1
@@ -121,7 +121,7 @@ cdef class CastImage:
         cdef size_t i
         for i in range(self.frames.count):
             p = self.frames.table[i]
-            here = (<uint64_t>(p.symbols - p.missing + p.spare) << 20) // p.symbols
+            here = (<uint64_t>partial_here(p) << 20) // p.symbols
             if (poorest is NULL or here < least) and not bits_test(self.held, p.ordinal):
                 poorest = p
                 least = here

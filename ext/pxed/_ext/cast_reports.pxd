@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from pxed._ext.cast cimport CAST_MOST_PARTS, CastReport, CastReportWriter, CastSession
-from pxed._ext.cast_frames cimport CastFrames, Partial
+from pxed._ext.cast_frames cimport CastFrames
 
 cdef class CastReports:
     cdef CastSession session
@@ -36,4 +36,3 @@ cdef class CastReports:
     cdef bint _room_for(self, uint32_t parts) noexcept nogil
     cdef uint32_t _fill(self, CastReportWriter *w, CastFrames frames, const uint64_t *wanted, uint32_t at, uint32_t end
                         ) noexcept nogil
-    cdef bint _hardly(self, const Partial *p) noexcept nogil

@@ -15,11 +15,11 @@ from pxed._ext.cast cimport (
     cast_report_whole,
 )
 
+from pxed._ext.cast_frames cimport Partial, partial_is_hardly_begun
+
 cimport cython
 
 cdef enum:
-    # A frame of which less than this part is here is asked for whole: that is shorter, and all of it comes anyway.
-    HARDLY_BEGUN = 16
     MS = 1_000_000
 
 cdef uint64_t SPREAD = 100 * <uint64_t>MS    # until a MARK says another
@@ -143,7 +143,9 @@ cdef class CastReports:
             at = <uint32_t>bits_next(wanted, end, at)
             if at >= end:
                 return end
-            while place < frames.count and (frames.table[place].ordinal < at or self._hardly(frames.table[place])):
+            while place < frames.count and (
+                frames.table[place].ordinal < at or partial_is_hardly_begun(frames.table[place])
+            ):
                 place += 1
             next_partial = frames.table[place].ordinal if place < frames.count else end
             if next_partial == at:
@@ -158,9 +160,6 @@ cdef class CastReports:
                 if not cast_report_whole(w, at, stop - at):
                     return at
                 at = stop
-
-    cdef bint _hardly(self, const Partial *p) noexcept nogil:
-        return (p.symbols - p.missing + p.spare) * HARDLY_BEGUN < p.symbols
 
     cdef size_t next_part(self, uint8_t *out) noexcept nogil:
         cdef size_t size
