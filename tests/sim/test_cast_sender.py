@@ -441,6 +441,23 @@ def test_who_was_not_admitted_is_told_to_join_but_no_stranger_is() -> None:
     assert talk.drain() == []
 
 
+def test_who_is_admitted_again_may_number_its_reports_from_the_beginning() -> None:
+    talk = Talk()
+    talk.admit(1)
+    talk.numbers[1] = 50
+    talk.say(1, ((0, 1),))
+    assert talk.sent() == talk.whole(0)
+    talk.numbers[1] = 0
+    talk.say(1, ((1, 1),))
+    assert (talk.sent(), talk.drops()) == ([], {"stale": 1})
+    talk.admit(1)
+    talk.say(1, ((1, 1),))
+    assert talk.sent() == talk.whole(1)
+    talk.numbers[1] = 0
+    talk.say(1, ((2, 1),))
+    assert (talk.sent(), talk.drops()) == ([], {"stale": 2})
+
+
 def test_an_order_is_no_longer_than_what_it_answers_and_answers_one_part() -> None:
     talk = Talk()
     talk.drain()

@@ -35,7 +35,7 @@ cdef int report_take(Session *s, Receiver *r, const CastReport *report, const px
         return DROP_RECEIVER
     if r.address != _address(path):
         return DROP_ADDRESS
-    new = not r.heard or (report.number != r.report and report.number - r.report < <uint32_t>1 << 31)
+    new = not r.heard or r.anew or (report.number != r.report and report.number - r.report < <uint32_t>1 << 31)
     if not new and report.number != r.report:
         return DROP_STALE
     if not new and r.parts >> report.part & 1:
@@ -68,6 +68,7 @@ cdef void _take_header(Session *s, Receiver *r, const CastReport *report, uint64
         s.loss += (min(r.loss, MOST_LOSS) - s.loss) / SMOOTHING
     r.refused_lately = report.refused - r.refused if r.heard else 0
     r.heard = True
+    r.anew = False
     r.silent = False
     r.mute = 0
     r.heard_at = now

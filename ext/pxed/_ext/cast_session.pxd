@@ -75,6 +75,7 @@ cdef struct Receiver:
     uint16_t flags                       # of its last report
     bint heard                           # it has reported,
     bint deaf                            # and has heard nothing
+    bint anew                            # was admitted again since: its reports may be numbered from the beginning
     bint silent
     uint8_t mute                         # times in a row that it did not answer when the group was asked
     uint64_t heard_at                    # ns

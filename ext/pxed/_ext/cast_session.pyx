@@ -108,6 +108,7 @@ cdef Receiver *receiver_admit(Session *s, uint32_t number, uint32_t address) noe
     cdef Receiver **more
     if r is not NULL:
         r.address = address
+        r.anew = True
         return r
     if s.receiver_count == MOST_RECEIVERS:
         return NULL

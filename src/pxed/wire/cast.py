@@ -33,23 +33,24 @@ Receiver
 A receiver joins by HTTP: POST /pxed/cast/join with {"image": ROOT, "receiver": NAME}, where NAME is a random text of
 this run of the receiver. The bearer token of the machine's job goes with it; a site MAY open its images to whoever
 asks. The answer is `pxed.types.CastSession`: session, key, group, port, server, the receiver's number, S and the
-period. Joining again with the same NAME gives the same number, a session that is closing or unknown another one. 409
-means: no multicast, take HTTP.
+period. Joining again with the same NAME gives the same number, from whatever address, as long as the session lives;
+reports then come from that address, and may be counted anew. 409 means: no multicast, take HTTP.
 
 The key is 16 random bytes for each session. The session's id is `session_id`: the first 8 bytes of BLAKE3(key || root
 || "pxed cast 1"). A receiver MUST compute it and refuse an answer in which it differs: what it joins is a session of
 the image that it wants.
 
 The receiver joins the group on the interface that leads to the server. Sessions share the port (1759 by default); a
-datagram names its session. If neither DATA nor MARK of the session was heard within 2 s, multicast does not reach the
-machine and it takes HTTP; it MAY go on listening and change over. The sender is alive while datagrams come: with
-nothing to send it sends MARK (alive) every 250 ms. A receiver for which the session fell silent joins again, and
-takes HTTP until a session is heard: what it has of whole and of partial frames stays good.
+datagram names its session. The sender is heard all the time: with nothing to send it sends MARK (alive) every 250 ms,
+also before a session's start, which may wait for a number of machines, a time or a person. If neither DATA nor MARK
+of the session was heard for 2 s, multicast does not reach the machine: it takes HTTP, joins again with growing
+pauses, and goes on listening; when the group is heard it changes back. What it has of whole and of partial frames
+stays good all the time. So it is when the server is restarted, whose new session has another id and key.
 
-A session ends when no receiver is left, or when the server closes it: each report is then answered by ORDER (closed).
-A receiver that is done reports so (flag *done*), one that leaves early reports *leaving*; both several times, or
-until an ORDER comes, as datagrams are lost. A receiver that has not reported for 10 s is forgotten as if it had left,
-and counts again from its next report on.
+A session ends when no receiver is left, or when the server closes it: each report is then answered by ORDER (closed)
+for 10 s. A receiver that is done says so at once (flag *done*), one that leaves says *leaving* three times over, as
+datagrams are lost. A receiver that has not reported for 10 s is forgotten as if it had left, and counts again from
+its next report on.
 
 3. What is sent: passes
 -----------------------
@@ -59,26 +60,35 @@ receiver MUST take whatever is of use to it, whoever asked for it and in whateve
 The sender keeps, for each receiver, what its reports say: frames wanted whole, and symbols wanted of frames held in
 part. It sends, in this order of preference,
 
-a. *repairs* of frames that some receiver holds in part. Repairs of a frame wait until every live receiver has
-   reported on what was last sent of it (its `highest` is not before the frame's last sequence number) or 1.5 periods
-   have passed; while whole frames are wanted, repairs take at most half of the rate;
-b. the *walk*: whole frames that some live receiver wants, round and round by ordinal. A frame is not repeated before
-   its receivers have had the time to report on its last turn.
+a. *repairs* of frames of which receivers lack no more than half. Repairs of a frame wait until every receiver that is
+   waited for has reported on what was last sent of it (its `highest` is not before the frame's last sequence number)
+   or 1.5 periods have passed; while the walk has something to send, repairs take at most half of the symbols;
+b. the *walk*: frames that some receiver wants whole, round and round by ordinal; of a frame of which somebody lacks
+   more than half, what is lacked. A frame is not repeated before somebody who had heard of its last turn wants it.
 
-Where a block is missed by several receivers in different places, parity serves all at once: as many parity symbols as
-the neediest receiver lacks, taken in turn so that a later repair sends other ones. Where they miss the same symbols
-(a burst that hit all), those symbols are sent again.
-
-When nothing is left to be sent without news, the sender ends the pass: MARK (report now). Receivers report within
-`spread` milliseconds, each after a random share of it; the sender goes on as soon as all live receivers have
-reported, or 50 ms after the spread. Who has not reported for 2.5 periods is not waited for.
+A block that receivers have missed in different places is repaired by parity, which serves all at once: as many parity
+symbols as the neediest receiver lacks, and some more where many are lost. Their numbers go on from repair to repair,
+so that all help who has kept some, and begin anew when the frame is sent whole. Where receivers miss the same symbols
+(a burst that hit all), where parity would save little, or when the 64 are used up, the missing symbols are sent
+again.
 
 A report speaks of what its receiver had when `highest` was the last sequence number it knew. What it says of frames
-that were sent after that is stale and schedules nothing.
+that were sent after that is stale and schedules nothing. When a frame or a repair is sent, all that was said of it
+before is forgotten: who lost some of it says so again.
+
+When nothing is left to be sent without news, the sender ends the pass: MARK (report now), two of it. Receivers report
+within `spread` milliseconds, each after a random share of it; the sender goes on as soon as all have reported, or 50
+ms after the spread. While the walk goes on for some, the sender asks in the same way, every so often, as long as
+others want nothing whole: they would wait a period for each repair. Nobody is waited for who did not answer twice, or
+has not reported for 2.5 periods, or hears nothing; what it wants counts when it is heard again.
+
+Period and spread are those of the last MARK. A receiver's first report follows its joining within the spread, the
+others come once in a period, in a phase of its own.
 
 Rate: the sender keeps to a number of bytes of symbols in a second, repairs included, headers not. Nothing in the
 protocol lets a receiver slow the group: one that cannot follow loses datagrams, or does not begin frames that its
-disk has no room for, and asks for them later; the server MAY then move it (section 6).
+disk or memory has no room for, whole ones rather than symbols of all, and asks for them later; the server MAY then
+move it (section 6). The server lowers the rate when what most receivers lose depends on it.
 
 4. Datagrams
 ------------
@@ -149,8 +159,8 @@ parts; what does not fit in 32 parts follows in the next report, whose window be
     0x03  u32 ordinal, u16 bits, ceil(bits / 8) octets  the same as bits: symbol i is bit i mod 8 of octet i div 8
 
 n, counts and bits are not 0; runs ascend and do not touch; a bitmap has a bit set, and none beyond its size; symbols
-are source symbols, below 8192. With parity symbols at hand, a receiver names in each block only as many of the
-missing symbols as it still needs, the first ones.
+are source symbols, below 8192. A frame of which very little is here MAY be asked for whole. With parity symbols at
+hand, a receiver names in each block only as many of the missing symbols as it still needs, the first ones.
 
 5. Refusal
 ----------
@@ -158,23 +168,27 @@ A datagram is dropped without an answer, and counted under a name (`REASONS`), i
 *length* (shorter than any), *type*, *session*, length again (of a type that has a fixed one), *mac*, *fields* (K is
 not ceil(L / S) or above 8192, a symbol number beyond K + 64 * B, a part beyond parts, more than 32 parts, a window
 that ends before it begins, a queue above 1000, a period of 0, an unknown kind or order), *entries*. The length of a
-symbol is looked at after its fields. A version other than 1 is refused by everybody; a change that a receiver of
-version 1 would misread MUST have another version, and both sides' versions meet at the join: an answer that names one
-that the receiver does not know means HTTP.
+symbol is looked at after its fields. A version other than 1 is refused by everybody. A change that version 1 would
+misread MUST have another number; the join does not name one yet, so a later receiver has to ask for its version there
+by a member that servers of version 1 do not know, and which therefore give it a session of version 1.
 
-A sender besides drops reports for ordinals beyond the image, from an IPv4 address other than the one that joined
-under that number, and older than what it has. A report of a number that never joined, with a right MAC, is answered
-by ORDER (not joined). A receiver besides drops DATA whose L is not the one of its layout, and ORDERs for other
-numbers, or from another address than the server's.
+A sender besides drops, by name, what is no report (*not-a-report*), reports of unknown sessions (*no-session*), from
+an IPv4 address other than the one that joined under that number (*address*), older than what it has (*stale*,
+*repeated*), of a sequence number that was not sent yet (*future*), and for frames or symbols that the image does not
+have (*chunks*): such a part changes nothing. A report of a number that never joined (*receiver*), with a right MAC,
+is answered by ORDER (not joined). A receiver besides drops DATA for frames that its layout does not have or of other
+length (*layout*), and ORDERs for other numbers, for reports longer ago than its last 16, or from another address than
+the server's (*receiver*).
 
 6. Moving a receiver
 --------------------
 The server MAY move a receiver that costs the others something: its disk, its switch port or its line loses more than
 the group's repairs should carry. ORDER (listen): its reports are heard and counted, but schedule nothing; it takes
 what passes for the others. ORDER (HTTP): it fetches the missing ranges of the image's data by HTTP (POST
-/pxed/image/ROOT/data with {"ranges": [[start, stop], ...]}), to the symbol, and leaves the group. Orders are repeated
-with each report until obeyed. A listener whose group falls silent does the same without being told. Symbols that came
-by multicast and bytes that came by HTTP fill the same frames.
+/pxed/image/ROOT/data with {"ranges": [[start, stop], ...]}), to the symbol, and leaves the group. An order is
+repeated with each report until it is obeyed; a receiver forgets one with which three of its reports were not
+answered: it counts again. A receiver that takes HTTP by itself sets the flag *takes HTTP now*, and its wants schedule
+nothing meanwhile. Symbols that came by multicast and bytes that came by HTTP fill the same frames.
 
 7. What is proved
 -----------------
@@ -185,17 +199,19 @@ to go on after a power loss is a hint: every chunk that it claims is read back a
 
 8. Security considerations
 --------------------------
-The MAC keeps out who has no key: it stops forged symbols (each would cost a receiver one frame), forged reports (each
-would cost the group repairs) and forged orders. Every receiver has the key, so one of them can forge all three; the
-bytes on disk are right nevertheless, and what is lost is time. SipHash is a MAC of 64 bits for short messages: a
-guess is right once in 2^64, and sessions are short. The key travels by HTTP on the boot network, as everything there
-does: who reads that network can read the image too. Nothing is encrypted.
+The MAC keeps out who has no key: it stops forged headers, reports (each would cost the group repairs) and orders. It
+does not cover the bytes of a symbol: who hears the group can send a header that it heard again, with other bytes
+behind it, and a receiver that still lacks the symbol takes them. That costs it the frame, which is not what its hash
+says, and after two such frames HTTP brings the right one; it never puts wrong bytes on a disk. Every receiver has the
+key, so one of them can forge all three; the bytes on disk are right nevertheless, and what is lost is time. SipHash
+is a MAC of 64 bits for short messages: a guess is right once in 2^64, and sessions are short. The key travels by HTTP
+on the boot network, as everything there does: who reads that network can read the image too. Nothing is encrypted.
 
 Reports are accepted from the joined address only, so a captured report replayed by another host does nothing, and
 replayed from the same address it is older than what the server has. A sender answers nobody but receivers that hold
-the key, with 36 octets for at least 72: it amplifies nothing. A captured DATA that is replayed repeats a symbol; one
-of another session has another key. A receiver's memory for partial frames is bounded and the sender's state is
-bounded by receivers and frames, whatever is sent to them.
+the key, with 36 octets for at least 72: it amplifies nothing. DATA of another session has another key. A receiver's
+memory for partial frames is bounded and the sender's state is bounded by receivers and frames, whatever is sent to
+them.
 """
 
 from blake3 import blake3
