@@ -143,8 +143,8 @@ class Forbid(importlib.abc.MetaPathFinder):
             raise ImportError(name)
 sys.meta_path.insert(0, Forbid())
 sys.path.insert(0, {str(tmp_path)!r})
-for path in pathlib.Path({str(tmp_path)!r}).rglob("*.py"):
-    __import__(".".join(path.relative_to({str(tmp_path)!r}).with_suffix("").parts))
+for path in [*pathlib.Path({str(tmp_path)!r}).rglob("*.py"), *pathlib.Path({str(tmp_path)!r}).rglob("*.so")]:
+    __import__(".".join([*path.relative_to({str(tmp_path)!r}).parts[:-1], path.name.partition(".")[0]]))
 roots = {{name.partition(".")[0] for name in sys.modules}} - set(sys.stdlib_module_names)
 print(*sorted(name for name in roots if getattr(sys.modules[name], "__file__", None)))
 """
@@ -152,7 +152,13 @@ print(*sorted(name for name in roots if getattr(sys.modules[name], "__file__", N
     command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path[:0] = {sorted(paths)!r}\n{code}"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert set(done.stdout.split()) <= {"pxed", "__main__", *contents.AGENT_DISTRIBUTIONS, "_cython_runtime"}
+    assert set(done.stdout.split()) <= {
+        "pxed",
+        "__main__",
+        *contents.AGENT_DISTRIBUTIONS,
+        "_cython_runtime",
+        "_cyutility",
+    }
 
 
 @pytest.mark.parametrize("name", ["init", "start", "lease"])

@@ -240,12 +240,24 @@ EARLY_MODULES = ("drivers/block/loop.ko*", "fs/squashfs/squashfs.ko*")
 # The part of pxed that the agent imports (a test imports the agent with nothing else), and what that needs.
 AGENT_MODULES = (
     "__init__.py",
+    "_ext/__init__.py",
+    "_ext/_cyutility.*.so",
+    "_ext/cast.*.so",
+    "_ext/cast_assembler.*.so",
+    "_ext/cast_frames.*.so",
+    "_ext/cast_image.*.so",
+    "_ext/cast_receiver.*.so",
+    "_ext/cast_reports.*.so",
+    "_ext/dhcp.*.so",
+    "_ext/dhcp_kind.*.so",
+    "_ext/parity.*.so",
     "agent/*.py",
     "errors.py",
     "images/__init__.py",
     "images/chunk.py",
     "images/manifest.py",
     "types.py",
+    "wire/*.py",
 )
 AGENT_DISTRIBUTIONS = ("blake3", "msgspec", "zstandard")
 DISTRIBUTION_LEFT_OUT = ("*.pyi", "py.typed", "*/__pycache__/*", "zstandard/_cffi*", "zstandard/backend_cffi.py")
