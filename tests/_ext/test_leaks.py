@@ -44,6 +44,28 @@ ROUNDS = {
             for i in range(200):
                 Blob(bytes(100_000)).netascii()
     """,
+    "cast sessions": """
+        from pxed._ext.cast_events import close_session
+        from support.cast_room import Talk
+        talk = Talk()
+        def work():
+            for session in range(100, 120):
+                now = 20.0 * session
+                one = Talk(40, 100, session=session, server=talk)
+                one.admit(*range(1, 11), now=now)
+                for receiver in range(1, 11):
+                    one.say(receiver, ((0, 40),), now=now)
+                one.sent(now)
+                for receiver in range(1, 11):
+                    one.say(receiver, [(chunk, ((receiver, 2),)) for chunk in range(20)] + [(20, 9)], now=now)
+                one.server.drain(now, 1)
+                one.post(close_session(session), now)
+                one.server.on_timer(now + 11)
+                one.server.drain(now + 11)
+                one.server.events()
+            assert talk.server.statistics()["sessions"] == 1
+            assert talk.server.statistics()["parity"]
+    """,
     "large files": """
         import tempfile
         from pxed._ext.blob import Blob

@@ -11,6 +11,7 @@
 - A frame that is not in memory is asked for, and others go on; one that cannot be read is forgotten, and told of.
 """
 
+from libc.errno cimport ENOMEM
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
@@ -273,7 +274,7 @@ cdef uint32_t _choose_parity(Session *s, Job *job, const uint32_t *most) noexcep
 
 
 cdef bint _make_parity(Session *s, Job *job, uint32_t count) noexcept nogil:
-    # False when the frame cannot be read (or there is no memory).
+    # False when the frame cannot be read, or not be held in memory.
     cdef uint32_t symbol = s.wire.symbol
     cdef uint32_t blocks = cast_blocks(job.symbols)
     cdef size_t room = <size_t>job.symbols * symbol
@@ -282,13 +283,15 @@ cdef bint _make_parity(Session *s, Job *job, uint32_t count) noexcept nogil:
     cdef uint16_t place[MOST_BLOCKS * CAST_PARITIES]
     cdef uint32_t b, i, n
     cdef size_t at
+    cdef int error
     if s.frame_room < room:
         free(s.frame)
         s.frame = <uint8_t *>malloc(room)
         s.frame_room = room if s.frame is not NULL else 0
     job.made = <Made *>malloc(sizeof(Made) + <size_t>count * symbol)
-    if s.frame is NULL or job.made is NULL or pxed_cast_frame_read(s.source, job.chunk, s.frame) != 0:
-        pxed_cast_frame_failed(s.source, job.chunk)
+    error = ENOMEM if s.frame is NULL or job.made is NULL else pxed_cast_frame_read(s.source, job.chunk, s.frame)
+    if error:
+        pxed_cast_frame_failed(s.source, job.chunk, error)
         free(job.made)
         job.made = NULL
         return False

@@ -27,7 +27,7 @@ cdef uint64_t SILENCE = 10_000_000_000
 cdef uint64_t PATIENCE = 5
 cdef uint64_t MS = 1_000_000
 # A session may catch up with what it could not send for so long, as far as that is no more than a switch's buffer.
-cdef uint64_t DEPTH = 8 * MS
+cdef uint64_t DEPTH = 25 * MS
 cdef uint64_t LARGEST_BURST = 512 << 10
 
 

@@ -40,7 +40,7 @@ typedef struct {
     uint32_t pack;
 } pxed_cast_frame;
 
-/* Of a frame. Those that cannot be read stay so. */
+/* Of a frame. Those that cannot be read stay so; what is stored of them is BAD + errno (ENODATA: the pack is cut off). */
 enum { PXED_FRAME_COLD, PXED_FRAME_ASKED, PXED_FRAME_READY, PXED_FRAME_BAD };
 
 typedef struct {
@@ -56,8 +56,6 @@ typedef struct {
     uint32_t asked[PXED_CAST_ASKED];
     unsigned first, count;
     int reading, closed;             /* the thread runs; nobody holds the source */
-    uint32_t bad;                    /* the frame that failed last */
-    int error;                       /* its errno; ENODATA: the pack has been cut off */
 } pxed_cast_source;
 
 static inline pxed_cast_source *pxed_cast_source_new(int read_ahead) {
@@ -165,7 +163,8 @@ static inline const uint8_t *pxed_cast_frame_data(const pxed_cast_source *s, uin
 static inline uint32_t pxed_cast_frame_stored(const pxed_cast_source *s, uint32_t i) { return s->frame[i].stored; }
 
 static inline int pxed_cast_frame_state(const pxed_cast_source *s, uint32_t i) {
-    return __atomic_load_n(&s->state[i], __ATOMIC_ACQUIRE);
+    int state = __atomic_load_n(&s->state[i], __ATOMIC_ACQUIRE);
+    return state < PXED_FRAME_BAD ? state : PXED_FRAME_BAD;
 }
 
 /* Copies a frame. 0, or an errno; ENODATA: the pack has been cut off. */
@@ -200,6 +199,15 @@ static inline int pxed_cast_frame_fetch(const pxed_cast_source *s, uint32_t i) {
     return error;
 }
 
+static inline void pxed_cast_frame_failed(pxed_cast_source *s, uint32_t i, int error) {
+    __atomic_store_n(&s->state[i], (uint8_t)(PXED_FRAME_BAD + error), __ATOMIC_RELEASE);
+}
+
+/* The errno of a frame that cannot be read. */
+static inline int pxed_cast_frame_error(const pxed_cast_source *s, uint32_t i) {
+    return __atomic_load_n(&s->state[i], __ATOMIC_ACQUIRE) - PXED_FRAME_BAD;
+}
+
 static inline void pxed_cast_fetch_all(pxed_cast_source *s, const uint32_t *asked, unsigned count) {
     unsigned i;
     for (i = 0; i < count; i++) {  /* the disk sees them all at once */
@@ -208,13 +216,10 @@ static inline void pxed_cast_fetch_all(pxed_cast_source *s, const uint32_t *aske
     }
     for (i = 0; i < count; i++) {
         int error = pxed_cast_frame_fetch(s, asked[i]);
-        if (error) {
-            pthread_mutex_lock(&s->lock);
-            s->bad = asked[i];
-            s->error = error;
-            pthread_mutex_unlock(&s->lock);
-        }
-        __atomic_store_n(&s->state[asked[i]], error ? PXED_FRAME_BAD : PXED_FRAME_READY, __ATOMIC_RELEASE);
+        if (error)
+            pxed_cast_frame_failed(s, asked[i], error);
+        else
+            __atomic_store_n(&s->state[asked[i]], (uint8_t)PXED_FRAME_READY, __ATOMIC_RELEASE);
     }
 }
 
@@ -279,19 +284,6 @@ static inline void pxed_cast_frame_sent(pxed_cast_source *s, uint32_t i) {
     uint8_t ready = PXED_FRAME_READY;
     if (s->read_ahead)
         __atomic_compare_exchange_n(&s->state[i], &ready, PXED_FRAME_COLD, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
-}
-
-/* The errno of a frame that cannot be read, if it failed last; else EIO. */
-static inline int pxed_cast_frame_error(pxed_cast_source *s, uint32_t i) {
-    int error;
-    pthread_mutex_lock(&s->lock);
-    error = s->bad == i && s->error ? s->error : EIO;
-    pthread_mutex_unlock(&s->lock);
-    return error;
-}
-
-static inline void pxed_cast_frame_failed(pxed_cast_source *s, uint32_t i) {
-    __atomic_store_n(&s->state[i], (uint8_t)PXED_FRAME_BAD, __ATOMIC_RELEASE);
 }
 
 #endif
