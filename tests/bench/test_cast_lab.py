@@ -87,10 +87,33 @@ def test_a_slow_disk_takes_so_many_bytes_in_a_second() -> None:
 
 def test_options_that_make_no_room() -> None:
     run = CliRunner().invoke
-    assert "Say --lab" in run(cast, []).stderr
+    assert "Say --virtual or --lab" in run(cast, []).stderr
     assert "--only-peers needs --against" in run(cast, ["--lab", "--only-peers"]).stderr
     assert run(cast, ["--lab", "--receivers", "1", "--kill"]).exit_code == 1
     assert run(cast, ["--lab", "--late", "nan"]).exit_code == 2
+
+
+@pytest.mark.root
+def test_a_room_is_imaged_and_who_loses_power_gets_the_rest() -> None:
+    arguments = ["--lab", "--receivers", "3", "--size", "24MB", "--rate", "100Mbit", "--power-loss"]
+    done = CliRunner().invoke(cast, [*arguments, "--json"])
+    assert done.exit_code == 0, done.output
+    (one,) = json.loads(done.stdout)["rows"]
+    assert (one["party"], one["lost"], one["wanted"]) == ("pxed", {}, [])
+    assert one["seconds"] >= 24e6 * 8 / 100e6
+    (hit,) = one["affected"]
+    assert hit["role"] == "power loss"
+    assert 0.0 < hit["again"] < 1.0
+    assert 1.0 < one["wire"] < 2.5
+
+
+@pytest.mark.root
+def test_a_slow_disk_of_one_receiver() -> None:
+    with Stage(Plan(receivers=2, size=4_000_256)) as stage:
+        played = stage.play(Case(title="disk", slow_disk=2_000_000), "pxed")
+    assert [got.why for got in played.receivers] == ["", ""]
+    assert played.receivers[1].seconds is not None
+    assert played.receivers[1].seconds >= 1.4  # the last chunk is written when the others are
 
 
 @pytest.mark.root

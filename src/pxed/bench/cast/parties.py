@@ -3,8 +3,12 @@
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct
 
 from pxed.bench.cast.plan import Plan, Role
 from pxed.bench.cast.room import INTERFACE, SERVER, Room
@@ -94,11 +98,31 @@ class Pxed(Party):
 
     def receiver(self, disk: Disk) -> Launch:
         """It ends when every byte is verified and on the disk."""
-        fetch = ["agent", "fetch", _IMAGE, "--server", SERVER, "--to", str(disk.file)]
+        fetch = ["agent", "fetch", _IMAGE, "--server", SERVER, "--to", str(disk.file), "--json"]
         if disk.rate:
             slow = f"from pxed.bench.cast.slow import slow_agent; slow_agent({disk.rate}); {_MAIN}"
             return Launch([sys.executable, "-c", slow, *fetch])
         return Launch([*_PXED, *fetch])
+
+    def again(self, log: str) -> float | None:
+        """Chunks that it had not on its disk."""
+        with suppress(msgspec.DecodeError, IndexError):
+            result = msgspec.json.decode(log.splitlines()[-1], type=_Last).result
+            return 1 - result.chunks_resumed / result.chunks
+        return None
+
+
+class _Result(Struct):
+    """Of what `pxed agent fetch --json` says at its end."""
+
+    chunks: int
+    chunks_resumed: int
+
+
+class _Last(Struct):
+    """Its last line."""
+
+    result: _Result
 
 
 class Udpcast(Party):

@@ -7,8 +7,9 @@ from msgspec import Struct
 
 from pxed.errors import OperatorError
 
-__all__ = ["UNHURT", "Case", "Plan", "Role", "cases", "roles"]
+__all__ = ["SECTOR", "UNHURT", "Case", "Plan", "Role", "cases", "roles"]
 
+SECTOR = 512  # a disk's size is a multiple of it
 UNHURT = "others"
 """The role of receivers to whom nothing happens."""
 
@@ -54,14 +55,18 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 
 class Role(Struct, frozen=True):
-    """What happens to one receiver. Times in seconds since the room's start."""
+    """What happens to one receiver. Times in seconds since the room's start.
+
+    What happens (`signal`) happens at the time `event`, or when the share `filled` of the image is on its disk.
+    """
 
     name: str = UNHURT
     start: float = 0.0
     port: float = 0.0
     disk: int = 0
     event: float = 0.0
-    signal: int = 0  # sent at `event`
+    filled: float = 0.0
+    signal: int = 0
     restart: bool = False  # it starts again after the event
 
     @property
@@ -83,7 +88,7 @@ def roles(case: Case, plan: Plan) -> list[Role]:
     if case.stop:
         hit.append(Role("stopped", event=event, signal=signal.SIGSTOP))
     if case.power_loss:
-        hit.append(Role("power loss", event=plan.ideal / 2, signal=signal.SIGKILL, restart=True))
+        hit.append(Role("power loss", filled=0.5, signal=signal.SIGKILL, restart=True))
     hit += [Role(f"{seconds:g} s late", start=seconds) for seconds in case.late]
     if len(hit) >= plan.receivers:
         raise OperatorError(f"Something happens to {len(hit)} of {plan.receivers} receivers: one must be left.")

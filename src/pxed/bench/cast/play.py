@@ -22,6 +22,7 @@ from pxed.errors import OperatorError
 __all__ = ["Got", "Play", "Stage"]
 
 _LOOK = 0.01  # seconds between looks at the receivers
+_BLOCK = 512  # of stat(2)
 _READY = 60.0  # seconds until a daemon must be up
 _GRACE = 3.0  # for receivers whose sender has ended
 _PATIENCE_FOR_PXED = 2.0  # times the limit: pxed is to come to an end by itself
@@ -95,7 +96,7 @@ class _Receiver:
             if now - since >= self.role.start:
                 self.start(party, now)
             return
-        if self.event_due and now - since >= self.role.event:
+        if self.event_due and self._is_time(now - since, party.plan.size):
             self._event(party, now)
         elif self._done is not None and self._done():
             self.ended = now
@@ -104,6 +105,12 @@ class _Receiver:
                 self.ended = now
             elif self.role.ends or self.event_due:
                 self.why = self._last_words()
+
+    def _is_time(self, seconds: float, size: int) -> bool:
+        if not self.role.filled:
+            return seconds >= self.role.event
+        blocks = sum(path.stat().st_blocks for path in self.disk.directory.iterdir() if path != self.log)
+        return blocks * _BLOCK >= self.role.filled * size
 
     def _event(self, party: Party, now: float) -> None:
         self.event_due = False

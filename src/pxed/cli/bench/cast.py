@@ -98,9 +98,9 @@ def cast(
     receivers = receivers or 8
     if receivers > 200:
         raise click.UsageError("At most 200 receivers are in the lab.")
-    from pxed.bench.cast.plan import Case, Plan, cases, roles
+    from pxed.bench.cast.plan import SECTOR, Case, Plan, cases, roles
 
-    plan = Plan(receivers=receivers, size=size, line=line, rate=rate, limit=limit, runs=runs)
+    plan = Plan(receivers=receivers, size=size + -size % SECTOR, line=line, rate=rate, limit=limit, runs=runs)
     one = Case(
         title="as asked", loss=loss / 100, slow_port=slow_port, slow_disk=slow_disk, kill=kill, stop=stop, late=late,
         power_loss=power_loss,
