@@ -35,8 +35,12 @@ def test_bios_machine_is_imaged_then_left_alone(site: Site) -> None:
     assert site.job_now(job)["attempts"] == 1
 
 
+@pytest.mark.pxed_config("[mtftp]\nenabled = true\narchitectures = [0, 7]\n")
 def test_uefi_machine_with_a_larger_nvme_disk_is_imaged(site: Site) -> None:
-    """OVMF's own PXE: boot program by TFTP, 4011, iPXE; the backup GPT moves to the end of the larger disk."""
+    """OVMF's own PXE: boot program by TFTP, 4011, iPXE; the backup GPT moves to the end of the larger disk.
+
+    That it is told of MTFTP, which it does not know, does not disturb it.
+    """
     watch = site.watch()
     machine = site.machine("uefi", disk_mib=512, disk_bus="nvme")
     job = site.job(machine)
@@ -111,7 +115,9 @@ def test_target_too_small_fails_before_a_byte_is_written(site: Site) -> None:
             assert not any(block)
 
 
+@pytest.mark.pxed_config('[mtftp]\nenabled = true\nipxe = "always"\n')
 def test_corrupted_chunk_fails_the_job_and_names_it(site: Site) -> None:
+    """The kernel is loaded by MTFTP here."""
     watch = site.watch()
     site.corrupt_chunk(position=0.5)
     machine = site.machine("bios")
@@ -120,6 +126,7 @@ def test_corrupted_chunk_fails_the_job_and_names_it(site: Site) -> None:
     failed = watch.state(job, "failed", "succeeded")
     assert (failed.state, failed.step) == ("failed", "restore")
     assert "chunk" in failed.reason
+    assert site.server.counters()["tftp.mtftp_outcome.ok"] == 1
     machine.power_off()
     with machine.hardware.disk.open("rb") as disk:  # nothing bootable half-way
         first = disk.read(1 << 20)
