@@ -27,6 +27,7 @@ def _late(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[f
 @click.command()
 @click.option("--lab", is_flag=True, help="In network namespaces of its own, on a bridge with snooping. Needs root.")
 @click.option("--virtual", is_flag=True, help="In virtual time: pxed's own sender and receivers on simulated lines.")
+@click.option("--speed", is_flag=True, help="How fast one core sends, without a limit and into a cable. Needs root.")
 @click.option(
     "--receivers", type=click.IntRange(1, 4000), default=None,
     help="At most 200 in the lab.  [default: 8 in the lab, 300 in virtual time]",
@@ -63,9 +64,9 @@ def _late(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[f
 @click.option("--runs", type=click.IntRange(1), default=1, show_default=True, help="Medians of so many.")
 @output.json_option
 def cast(
-    lab: bool, virtual: bool, receivers: int | None, size: int, line: float, rate: float, loss: float, burst: float,
-    common: float, duplicate: float, reorder: float, seed: int, slow_port: float, slow_disk: int, kill: bool,
-    stop: bool, late: tuple[float, ...], power_loss: bool, peers: tuple[str, ...], only_peers: bool, limit: float,
+    lab: bool, virtual: bool, speed: bool, receivers: int | None, size: int, line: float, rate: float, loss: float,
+    burst: float, common: float, duplicate: float, reorder: float, seed: int, slow_port: float, slow_disk: int,
+    kill: bool, stop: bool, late: tuple[float, ...], power_loss: bool, peers: tuple[str, ...], only_peers: bool, limit: float,
     runs: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Image a room of machines at the same time, and see what one of them can do to the others.
@@ -76,9 +77,16 @@ def cast(
 
     With --virtual, hundreds of receivers: what the group is sent for each datagram that is needed. A run is the same
     each time. Nobody is moved to HTTP there, so nobody is slow.
+
+    With --speed, what one core gets from a file of --size into the network; the median of --runs.
     """
-    if virtual == lab:
-        raise click.UsageError("Say --virtual or --lab.")
+    if [virtual, lab, speed].count(True) != 1:
+        raise click.UsageError("Say --lab, --virtual or --speed.")
+    if speed:
+        from pxed.cli.bench import cast_speed
+
+        cast_speed.measure(size, runs, as_json)
+        return
     if virtual:
         if slow_port or slow_disk or stop or power_loss or peers or only_peers or runs > 1:
             raise click.UsageError("What happens to a receiver's port, disk or power, peers and runs are of --lab.")
