@@ -60,7 +60,7 @@ class Talk:
         return [(end.peer[0], end.outcome) for end in self.ends]
 
     def whole_pass(self, peer: tuple[str, int], now: float) -> None:
-        assert self.ask(peer, now) == [(GROUP, 1), (peer, 1)]
+        assert self.ask(peer, now) == [(peer, 1), (GROUP, 1)]
         for block in range(1, BLOCKS + 1):
             self.say(peer, ack(block), now)
         assert self.outcomes()[-1] == (peer[0], "ok")
@@ -75,7 +75,7 @@ class Talk:
 
 def test_block_1_goes_to_the_group_and_to_who_asked() -> None:
     talk = Talk()
-    assert talk.ask(ONE) == [(GROUP, 1), (ONE, 1)]
+    assert talk.ask(ONE) == [(ONE, 1), (GROUP, 1)]
     assert talk.say(ONE, ack(1)) == [(GROUP, 2)]
     assert talk.say(ONE, ack(2)) == [(GROUP, 3)]
 
@@ -105,14 +105,14 @@ def test_only_the_block_in_flight_is_repeated() -> None:
 def test_block_1_is_repeated_both_ways() -> None:
     talk = Talk()
     talk.ask(ONE)
-    assert talk.replies(1.01) == [(GROUP, 1), (ONE, 1)]
+    assert talk.replies(1.01) == [(ONE, 1), (GROUP, 1)]
 
 
 def test_a_repeated_request_brings_block_1_at_once() -> None:
     talk = Talk()
     talk.ask(ONE)
     assert talk.ask(ONE, 0.1) == []
-    assert talk.ask(ONE, 0.25) == [(GROUP, 1), (ONE, 1)]
+    assert talk.ask(ONE, 0.25) == [(ONE, 1), (GROUP, 1)]
     assert len(talk.asked) == 1
 
 
@@ -138,8 +138,20 @@ def test_the_last_ack_is_a_courtesy() -> None:
 def test_after_a_pass_it_is_quiet_for_as_long_as_listeners_wait() -> None:
     talk = Talk(quiet=2)
     talk.whole_pass(ONE, 0.0)
-    assert talk.ask(TWO, 2.4) == []
-    assert talk.ask(TWO, 2.6) == [(GROUP, 1), (TWO, 1)]
+    assert talk.ask(TWO, 1.5) == []
+    assert talk.replies(3.0) == []
+    assert talk.ask(TWO, 3.1) == [(TWO, 1), (GROUP, 1)]
+
+
+def test_who_asks_shortly_before_the_quiet_ends_is_served_then() -> None:
+    """Listeners ask when they have heard nothing for two seconds, which is a little before the quiet is over."""
+    talk = Talk(quiet=2)
+    talk.whole_pass(ONE, 0.0)
+    assert talk.ask(TWO, 1.99) == []
+    assert talk.ask(TWO, 2.3) == []  # it may ask again
+    assert talk.replies(2.49) == []
+    assert talk.replies(2.51) == [(TWO, 1), (GROUP, 1)]
+    assert talk.say(TWO, ack(1), 2.52) == [(GROUP, 2)]
 
 
 def test_a_master_that_falls_silent_ends_its_pass_and_listeners_open_the_next() -> None:
@@ -154,7 +166,7 @@ def test_a_master_that_falls_silent_ends_its_pass_and_listeners_open_the_next() 
     assert talk.outcomes() == [("10.0.0.7", "timeout")]
     assert 4 < ended < 7
     assert talk.ask(TWO, ended + 2) == []
-    assert talk.ask(TWO, ended + 2.6) == [(GROUP, 1), (TWO, 1)]
+    assert talk.ask(TWO, ended + 2.6) == [(TWO, 1), (GROUP, 1)]
 
 
 def test_a_machine_that_starts_over_does_not_begin_a_pass_within_the_pass() -> None:
@@ -165,13 +177,13 @@ def test_a_machine_that_starts_over_does_not_begin_a_pass_within_the_pass() -> N
     assert talk.ask(ONE, 0.3) == []
     assert talk.outcomes() == [("10.0.0.7", "superseded")]
     assert talk.ask(ONE, 2.5) == []
-    assert talk.ask(ONE, 2.9) == [(GROUP, 1), (ONE, 1)]
+    assert talk.ask(ONE, 2.9) == [(ONE, 1), (GROUP, 1)]
 
 
 def test_each_file_has_a_group_and_passes_of_its_own() -> None:
     talk = Talk()
     talk.ask(ONE)
-    assert talk.ask(TWO, name="g") == [(talk.groups["g"], 1), (TWO, 1)]
+    assert talk.ask(TWO, name="g") == [(TWO, 1), (talk.groups["g"], 1)]
     assert talk.say(ONE, ack(1)) == [(GROUP, 2)]
 
 
@@ -193,7 +205,7 @@ def test_a_new_content_is_sent_when_nobody_can_wait_for_the_former() -> None:
     talk.whole_pass(ONE, 0.0)
     talk.files["f"] = Blob(FILE + b"new")
     talk.replies(119.0)
-    assert talk.ask(TWO, 121.0) == [(GROUP, 1), (TWO, 1)]
+    assert talk.ask(TWO, 121.0) == [(TWO, 1), (GROUP, 1)]
 
 
 def test_a_group_in_use_is_no_other_files() -> None:
@@ -216,7 +228,7 @@ def test_the_largest_file(size: int, served: bool) -> None:
 def test_small_files(size: int) -> None:
     talk = Talk()
     talk.files["f"] = Blob(FILE[:size])
-    assert talk.ask(ONE) == [(GROUP, 1), (ONE, 1)]
+    assert talk.ask(ONE) == [(ONE, 1), (GROUP, 1)]
     for block in range(1, size // 512 + 2):
         talk.say(ONE, ack(block))
     assert talk.outcomes() == [("10.0.0.7", "ok")]
@@ -255,7 +267,7 @@ def test_a_flood_of_names_ends_at_the_limit_and_passes() -> None:
         talk.server.receive(rrq(f"name {i}"), (f"10.0.1.{i % 250}", 2056), 0.0, "10.0.0.1")
     assert talk.drops() == {"busy": 300 - 256}
     talk.replies(0.0)
-    assert talk.ask(ONE) == [(GROUP, 1), (ONE, 1)]
+    assert talk.ask(ONE) == [(ONE, 1), (GROUP, 1)]
 
 
 def test_what_the_control_plane_never_answers_is_forgotten() -> None:
@@ -308,7 +320,7 @@ def test_ipxe_leaps_over_what_it_has() -> None:
 def test_ipxe_asks_again_at_once() -> None:
     talk = Talk(any_order=True)
     talk.whole_pass(ONE, 0.0)
-    assert talk.ask(TWO, 0.01) == [(GROUP, 1), (TWO, 1)]
+    assert talk.ask(TWO, 0.01) == [(TWO, 1), (GROUP, 1)]
 
 
 def test_a_new_content_does_not_mend_the_gaps_of_the_former() -> None:
@@ -316,7 +328,7 @@ def test_a_new_content_does_not_mend_the_gaps_of_the_former() -> None:
     talk = Talk(any_order=True)
     talk.whole_pass(ONE, 0.0)
     talk.files["f"] = Blob(bytes(512))
-    assert talk.ask(TWO, 0.3) == [(GROUP, 1), (TWO, 1)]
+    assert talk.ask(TWO, 0.3) == [(TWO, 1), (GROUP, 1)]
     assert talk.say(TWO, ack(1), 0.3) == [(GROUP, 2)]
     talk.say(TWO, ack(BLOCKS), 0.3)
     talk.replies(10.4)
@@ -331,7 +343,7 @@ def test_another_client_takes_over_from_one_that_is_silent() -> None:
     talk.say(ONE, ack(1), 0.01)
     talk.say(ONE, ack(2), 0.02)
     assert talk.ask(TWO, 0.3) == [(GROUP, 3)]  # as time has passed; not for TWO
-    assert talk.ask(TWO, 0.5) == [(GROUP, 1), (TWO, 1)]
+    assert talk.ask(TWO, 0.5) == [(TWO, 1), (GROUP, 1)]
     assert talk.outcomes() == [("10.0.0.7", "timeout")]
 
 

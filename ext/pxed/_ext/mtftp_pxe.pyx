@@ -4,12 +4,13 @@ There are no options, and blocks have 512 bytes. Requests and ACKs come to one f
 it, to a group that the client knows beforehand. The client that asked acknowledges each block; what others hear
 meanwhile is theirs, and nobody knows of them. Rules (PXE 2.1; the sources of Intel's base code and of iPXE):
 
-- Block 1 goes to the group and, by unicast, to who asked: so it knows that it is the one to acknowledge.
+- Block 1 goes, by unicast, to who asked and to the group: so it knows that it is the one to acknowledge.
 - A file is sent once at a time, in a pass from its first to its last block. Who asks for it meanwhile hears it, and
   listens; so a request during a pass gets no answer. Listeners that missed blocks ask again when it is quiet.
 - Within a pass no lower block number is ever sent, as PXE's listeners give up on that: only the block in flight is
   repeated. After a pass the group is quiet for the time after which listeners stop waiting for more of it (tag 5), so
-  that none of them takes the next pass for the rest of this one. Their requests are repeated for longer than that.
+  that none of them takes the next pass for the rest of this one. Who asks when they have stopped is first in the next
+  one, which begins in a moment (atftp cannot repeat a request); earlier requests are repeated for longer than that.
 - A group sends one content. Another file, or a new content of this one, would mend gaps with wrong bytes: it gets no
   answer until nobody can have blocks of the former left.
 - What cannot be sent so (a file of more than 65,535 blocks, one that is not there) gets no answer at all: clients fall
@@ -71,6 +72,8 @@ cdef uint64_t SILENCE = 3000 * MS
 cdef uint64_t MORE_SILENCE = 2000 * MS
 # Beyond the time that listeners wait, as firmware's clocks are coarse.
 cdef uint64_t MORE_QUIET = 500 * MS
+# Who asks so long before the quiet ends has waited for it, by a clock that runs ahead of ours.
+cdef uint64_t AHEAD = 800 * MS
 # The same when another client asks.
 cdef uint64_t TAKE_OVER = 400 * MS
 cdef uint64_t ASKED_PATIENCE = 30_000 * MS
@@ -291,10 +294,10 @@ cdef class PassSender(Sender):
         if p.state == PASS_ASKED:
             return False
         if p.state == PASS_QUIET:
-            return now >= p.quiet_until
+            return now + min(p.quiet, AHEAD) >= p.quiet_until
         if p.client == client:
             if p.block == 1 and pxed_path_equal(&p.opener, path):
-                if not p.share.queued and now - p.sent_at >= REPEATED:
+                if p.tries != 0 and not p.share.queued and now - p.sent_at >= REPEATED:
                     self._enqueue(p)
                 return False
             if self.any_order and not p.alone and p.block == 2 and p.tries != 0:
@@ -361,6 +364,7 @@ cdef class PassSender(Sender):
         cdef const uint8_t *group = pxed_path_v4(&command.path)
         cdef pxed_blob *blob = command.blob
         cdef Pass *former
+        cdef uint64_t start = now
         if blob.fd >= 0 or blob.size // BLOCK + 1 > LARGEST_NUMBER:
             self._finish(p, OUTCOME_MOVED, 0, NULL, 0, now)
             return
@@ -370,12 +374,13 @@ cdef class PassSender(Sender):
                              | group[3], pxed_path_port(&command.path))
             former = self._by_group(p)
             if former is not NULL:
-                if (former.state == PASS_SENDING or former.name != p.name or now < former.quiet_until
+                if (former.state == PASS_SENDING or former.name != p.name or now + AHEAD < former.quiet_until
                         or (former.blob != blob and not self.any_order)):
                     self._drop(DROP_GROUP_TAKEN)
                     self._finish(p, OUTCOME_MOVED, 0, NULL, 0, now)
                     return
                 blob = former.blob
+                start = max(now, former.quiet_until)
                 self._remove(former)
         p.blob = pxed_blob_ref(blob)
         p.blocks = blob.size // BLOCK + 1
@@ -385,7 +390,10 @@ cdef class PassSender(Sender):
         p.answered_at = now
         self.counters.passes += 1
         rto_start(&p.rto, 0)
-        self._enqueue(p)
+        if start == now:
+            self._enqueue(p)
+        else:
+            self._wait(p, start)
 
     cdef void _on_list(self, uint64_t now) noexcept nogil:
         cdef Running running[PASSES]
@@ -444,6 +452,8 @@ cdef class PassSender(Sender):
             self._remove(p)
         elif p.state == PASS_ASKED:
             self._finish(p, OUTCOME_ABANDONED, 0, NULL, 0, now)
+        elif p.tries == 0:  # the group is quiet now
+            self._enqueue(p)
         elif now - p.answered_at < (SILENCE if self.any_order else p.quiet + MORE_SILENCE):
             self.counters.timeouts += 1
             rto_back_off(&p.rto)
@@ -474,11 +484,12 @@ cdef class PassSender(Sender):
             self.lines.put_back(&p.share, p, p.to.socket)
             return
         write_data_header(header, p.block)
-        pxed_batch_add(batch, &p.to, header, DATA_HEADER, p.blob.data + offset, size)
-        if twice and pxed_batch_has_room(batch, DATA_HEADER):  # else the repetition brings it
+        if twice:  # its own first: atftp takes itself for a listener when it hears the group before
             pxed_batch_add(batch, &p.opener, header, DATA_HEADER, p.blob.data + offset, size)
             self.counters.datagrams += 1
-        self.counters.datagrams += 1
+        if not twice or pxed_batch_has_room(batch, DATA_HEADER):  # else the repetition brings it
+            pxed_batch_add(batch, &p.to, header, DATA_HEADER, p.blob.data + offset, size)
+            self.counters.datagrams += 1
         if p.alone:
             self.counters.unicast_bytes += size
         else:
