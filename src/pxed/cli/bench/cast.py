@@ -66,8 +66,8 @@ def _late(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[f
 def cast(
     lab: bool, virtual: bool, speed: bool, receivers: int | None, size: int, line: float, rate: float, loss: float,
     burst: float, common: float, duplicate: float, reorder: float, seed: int, slow_port: float, slow_disk: int,
-    kill: bool, stop: bool, late: tuple[float, ...], power_loss: bool, peers: tuple[str, ...], only_peers: bool, limit: float,
-    runs: int, as_json: bool,
+    kill: bool, stop: bool, late: tuple[float, ...], power_loss: bool, peers: tuple[str, ...], only_peers: bool,
+    limit: float, runs: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Image a room of machines at the same time, and see what one of them can do to the others.
 
