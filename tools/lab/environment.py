@@ -14,8 +14,8 @@ PXED = Path(sys.executable).with_name("pxed")
 def _state_of_sources() -> str:
     """A hash of what goes into the environment from this checkout."""
     digest = hashlib.sha256()
-    for part in ("agent", "environment", "images", "wire"):
-        for path in sorted((CHECKOUT / "src/pxed" / part).rglob("*")):
+    for part in ("src/pxed/agent", "src/pxed/environment", "src/pxed/images", "src/pxed/wire", "ext"):
+        for path in sorted((CHECKOUT / part).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
                 digest.update(str(path.relative_to(CHECKOUT)).encode() + b"\0" + path.read_bytes())
     for name in ("types.py", "errors.py"):

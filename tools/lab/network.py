@@ -4,6 +4,7 @@ All namespaces are anonymous (`unshare -n`, entered by pid): they vanish with th
 """
 
 import contextlib
+import json
 import subprocess
 from pathlib import Path
 
@@ -41,6 +42,7 @@ class Segment:
         self.switch.run("ip", "link", "add", "br0", "type", "bridge", "forward_delay", "0", "stp_state", "0")
         self.switch.run("ip", "link", "set", "br0", "up")
         self._ports = 0
+        self._port_of: dict[Namespace, str] = {}
 
     def __enter__(self) -> "Segment":
         return self
@@ -57,7 +59,7 @@ class Segment:
         """A host with one interface `eth0` on the segment; `address` is ADDR/PREFIX."""
         host = self._namespace(name)
         self._ports += 1
-        port = f"port{self._ports}"
+        port = self._port_of[host] = f"port{self._ports}"
         self.switch.run(
             "ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", str(host.pid)
         )  # fmt: skip
@@ -65,6 +67,11 @@ class Segment:
         host.run("ip", "address", "add", address, "dev", "eth0")
         host.run("ip", "link", "set", "eth0", "up")
         return host
+
+    def sent(self, host: Namespace) -> int:
+        """Bytes that a host has put on the wire, headers included."""
+        (link,) = json.loads(self.switch.run("ip", "-json", "-statistics", "link", "show", "dev", self._port_of[host]))
+        return int(link["stats64"]["rx"]["bytes"])
 
     def tap(self) -> str:
         """A tap interface on the bridge, for a virtual machine that is started in `switch`."""
