@@ -1,6 +1,7 @@
 """Policy of multicast sessions against rooms made of figures, in virtual time."""
 
 from dataclasses import dataclass, field
+from statistics import median
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from pxed.cast.figures import Heard, Move, Note, Order, State, Step, Why
 from pxed.cast.forecast import forecast
 from pxed.cast.member import Member
+from pxed.cast.outliers import _median_beside
 from pxed.cast.pace import Pace, percentile
 from pxed.cast.session import SessionPolicy
 from pxed.cast.starting import Starting
@@ -262,6 +264,15 @@ def test_a_pair_stays_as_one_stream_serves_both() -> None:
         room.boxes[number].flags["done"] = True
     room.run(3)
     assert room.moves == []
+
+
+@given(st.lists(st.sampled_from([0.0, 0.1, 0.2, 0.5]), max_size=9), st.sampled_from([0.0, 0.1, 0.2, 0.3]))
+def test_the_median_of_the_others(values: list[float], own: float) -> None:
+    others = sorted(values)
+    if own in others:
+        others.remove(own)
+    found = _median_beside(sorted(values), own)
+    assert found == (pytest.approx(median(others)) if others else None)
 
 
 # -- life and death ----------------------------------------------------------------------------------------------------

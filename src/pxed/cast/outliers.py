@@ -1,10 +1,10 @@
 """Who lags so far behind the others that sending on its account would cost them: to be moved, with the reason."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
-from statistics import median
 
 from pxed.cast.figures import Why
-from pxed.cast.member import Member
+from pxed.cast.member import Member, Window
 
 # Fewer datagrams than this say nothing about loss.
 _ENOUGH = 300
@@ -26,14 +26,12 @@ def outliers(fresh: Sequence[Member], active: Sequence[Member]) -> list[tuple[Me
 
     They are fewer than half by nature: what most suffer from is not theirs, and lowers the rate instead.
     """
-    known = [member for member in active if _tells(member)]
-    if len(known) < 2:
-        return []
+    usual = _Usual(active)
     found: list[tuple[Member, Why]] = []
     for member in fresh:
         if not _tells(member):
             continue
-        why = _lags(member, [one for one in known if one is not member])
+        why = _lags(member, usual)
         member.suspect = member.suspect + 1 if why is not Why.NONE else 0
         if why is not Why.NONE and (member.suspect >= _PROOF or _is_clear(member)):
             found.append((member, why))
@@ -48,25 +46,57 @@ def _is_clear(member: Member) -> bool:
     return member.window is not None and member.window.loss >= _CLEAR_LOSS
 
 
-def _lags(member: Member, others: Sequence[Member]) -> Why:
+class _Usual:
+    """How most of the active receivers fare. Ordered once for all who are compared with it: there may be thousands."""
+
+    def __init__(self, active: Sequence[Member]) -> None:
+        windows = [member.window for member in active if member.window is not None and _tells(member)]
+        self._losses = sorted(window.loss for window in windows)
+        self._refused = sorted(window.refused for window in windows)
+
+    def loss(self, window: Window) -> float | None:
+        """The median of the others' loss, beside the receiver whose window it is; None: there are none."""
+        return _median_beside(self._losses, window.loss)
+
+    def refused(self, window: Window) -> float | None:
+        """The same of what their disks refused."""
+        return _median_beside(self._refused, window.refused)
+
+
+def _median_beside(ordered: Sequence[float], value: float) -> float | None:
+    """The median of the values without one that is `value`, if there is one."""
+    place = bisect_left(ordered, value)
+    left = len(ordered)
+    if place < left and ordered[place] == value:
+        left -= 1
+    else:
+        place = left
+    if not left:
+        return None
+    middle = [(ordered[n] if n < place else ordered[n + 1]) for n in ((left - 1) // 2, left // 2)]
+    return sum(middle) / 2
+
+
+def _lags(member: Member, usual: _Usual) -> Why:
     """In what it lags behind the others."""
     window = member.window
     assert window is not None
-    windows = [one.window for one in others if one.window is not None]
-    usual_loss = median(one.loss for one in windows)
-    if window.loss > usual_loss * _TIMES + _BEYOND:
+    loss, refused = usual.loss(window), usual.refused(window)
+    if loss is None or refused is None:
+        return Why.NONE
+    if window.loss > loss * _TIMES + _BEYOND:
         return Why.PORT if window.loss >= _PORT_LOSS else Why.LOSS
-    if window.refused > _REFUSED and median(one.refused for one in windows) < window.refused / 4:
+    if window.refused > _REFUSED and refused < window.refused / 4:
         return Why.DISK
     return Why.NONE
 
 
 def recovered(fresh: Sequence[Member], active: Sequence[Member]) -> list[Member]:
     """Those of `fresh`, listeners who have just reported, that fare as the others do. Each gets one such chance."""
-    known = [member for member in active if _tells(member)]
+    usual = _Usual(active)
     found = []
     for member in fresh:
-        well = _tells(member) and _is_well(member) and not (known and _lags(member, known) is not Why.NONE)
+        well = _tells(member) and _is_well(member) and _lags(member, usual) is Why.NONE
         member.suspect = member.suspect - 1 if well else 0
         if member.suspect <= -_WELL_REPORTS and member.chances:
             member.chances -= 1

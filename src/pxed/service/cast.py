@@ -103,7 +103,7 @@ class CastService:
         self._limits = Limits(config, speed_of)
         self._live: dict[int, LiveSession] = {}
         self._ended: deque[ImageSession] = deque(maxlen=REMEMBERED)
-        self._opening: dict[tuple[str, str], asyncio.Lock] = {}
+        self._opening = asyncio.Lock()
         self._counts: Counter[str] = Counter(joined=0)
         self._watch: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("pxed.cast")
@@ -169,8 +169,10 @@ class CastService:
             raise RefusedError("sessions are joined by IPv4")
         address = self._ipv4_for(local)
         interface = self._interface_of(address)
-        async with self._opening.setdefault((wanted.image, address), asyncio.Lock()):
-            session = self._find(wanted.image, address) or await self._open(wanted.image, address, interface)
+        session = self._find(wanted.image, address)
+        if session is None:
+            async with self._opening:  # a room of machines asks at the same moment
+                session = self._find(wanted.image, address) or await self._open(wanted.image, address, interface)
         known = session.number(wanted.receiver)
         if known is None and len(session.policy.members) >= MOST_RECEIVERS:
             raise RefusedError(f"session {session.name} has {MOST_RECEIVERS} receivers already")
@@ -360,7 +362,6 @@ class CastService:
     def _end(self, session: LiveSession) -> None:
         if self._live.pop(session.id, None) is None:
             return
-        self._opening.pop((session.image.id, session.address), None)
         session.end()
         shown = session.shown(self._clock(), self._job)
         self._ended.append(shown)

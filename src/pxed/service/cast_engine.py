@@ -97,7 +97,8 @@ class CastEngine:
             answer = self._asking[session] = asyncio.get_running_loop().create_future()
             self.post(ask_session(session, first))
             try:
-                listing = await asyncio.wait_for(answer, _PATIENCE)
+                async with asyncio.timeout(_PATIENCE):  # wait_for of Python 3.11 may miss that we are cancelled
+                    listing = await answer
             except TimeoutError:
                 return None
             finally:

@@ -21,7 +21,7 @@ from pxed.net.message import Body, BytesBody, FileBody, Request, Response, Segme
 from pxed.service.transactions import Transactions
 from pxed.types import MOST_RANGE_BYTES, ImageFacts, Ranges
 
-__all__ = ["Forbidden", "ImageRoutes", "Unauthorised", "allow_image", "bearer", "error"]
+__all__ = ["Forbidden", "ImageRoutes", "RangesBody", "Unauthorised", "allow_image", "bearer", "error"]
 
 _IMAGE = "/pxed/image/"
 _PARTS = ("manifest", "layout", "data")

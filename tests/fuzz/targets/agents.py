@@ -9,15 +9,26 @@ import msgspec
 
 from fuzz.source import Source
 from pxed.agent import server as agent_side
+from pxed.errors import PeerError
 from pxed.net.message import Request
 from pxed.service.http import MachineHttp
+from pxed.service.image_http import RangesBody
 from pxed.store import records
-from pxed.types import ClaimAnswer, ClaimRequest, FinishAnswer, FinishRequest, JobState, Report, ReportAnswer
+from pxed.types import (
+    ClaimAnswer,
+    ClaimRequest,
+    FinishAnswer,
+    FinishRequest,
+    JobState,
+    Ranges,
+    Report,
+    ReportAnswer,
+)
 from support.work import Driver, identity_of
 
 TO_SERVER, TO_AGENT = range(2)
-CALLS = ("claim", "report", "finish", "image", "other")
-CLAIM, REPORT, FINISH, IMAGE, OTHER = range(5)
+CALLS = ("claim", "report", "finish", "image", "other", "join", "ranges")
+CLAIM, REPORT, FINISH, IMAGE, OTHER, JOIN, RANGES = range(7)
 END = b"\xf5"  # between two calls; no text has it
 WORDS = (
     b'{"token":"', b'token-1', b'"agent":"a"', b'"identity":{"mac":"52:54:00:00:00:01"}', b'"disks":[{"path":"',
@@ -38,6 +49,11 @@ def seeds() -> dict[str, bytes]:
         "odd": ((CLAIM, claim), (REPORT, bad), (FINISH, lost)),
         "again": ((CLAIM, claim), (CLAIM, claim), (FINISH, finish), (FINISH, finish)),
         "none": ((REPORT, b"{}"), (IMAGE, b"manifest"), (OTHER, b"\xff")),
+        "join": ((JOIN, b'{"image":"' + b"ab" * 32 + b'","receiver":"0123456789abcdef","name":"pc"}'),),
+        "ranges": (
+            (RANGES, b'{"ranges":[[0,1],[1,5],[7,1000]]}'),
+            (RANGES, b'{"ranges":[[5,1],[-1,99999999999999999999]]}'),
+        ),
         "deep": ((CLAIM, b'{"x":' + b"[" * 3000), (REPORT, b"[" * 3000)),
     }
     found = {
@@ -108,7 +124,12 @@ def _calls(data: bytes) -> None:
     for part in data.split(END)[:20]:
         call, body = CALLS[(part or b"\0")[0] % len(CALLS)], part[1:]
         run = next((record.run for record in desk.registry if record.run), "unknown")
-        path = f"/pxed/image/{body.decode('latin-1')}" if call == "image" else f"/pxed/agent/{call}"
+        if call == "ranges":
+            _ranges(body)
+            continue
+        path = {"image": f"/pxed/image/{body.decode('latin-1')}", "join": "/pxed/cast/join"}.get(
+            call, f"/pxed/agent/{call}"
+        )
         headers = {"authorization": f"Bearer {run}"}
         peer, local = ("10.78.0.50", 40000), ("10.78.0.1", 80)
         response = _finished(http_server._handle(Request("POST", path, "", headers, body, peer, local)))
@@ -116,6 +137,25 @@ def _calls(data: bytes) -> None:
         assert isinstance(msgspec.json.decode(response.body.segments(0, response.body.size)), dict)
         desk.driver.now += 1
         _check_storable(desk.driver)
+
+
+class _Data:
+    """An image's data of 1,000 bytes."""
+
+    size = 1000
+
+    def segments(self, start: int, stop: int) -> list[tuple[int, int, int]]:
+        assert 0 <= start < stop <= self.size
+        return [(0, start, stop - start)]
+
+
+def _ranges(body: bytes) -> None:
+    """What is taken of a request for ranges lies within the data, and is as long as it is said to be."""
+    try:
+        made = RangesBody(cast(Any, _Data()), msgspec.json.decode(body, type=Ranges).ranges)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, PeerError):
+        return
+    assert sum(length for _, _, length in made.segments(0, made.size)) == made.size <= _Data.size
 
 
 def _finished(waiting: Any) -> Any:
