@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from pxed.agent.failure import AgentFailure
 from pxed.agent.session import run
 from pxed.agent.target import BLKZEROOUT, ZERO_BLOCK, Target, aligned_buffer
+from pxed.cli import main
 from support.agent_machine import FakeMachine
 from support.image_server import ImageServer, store
 
@@ -117,3 +119,33 @@ def test_the_whole_agent_on_a_block_device(loop: tuple[Path, int], machine: Fake
     assert server.finish is not None
     assert server.finish.ok, server.finish.reason
     assert device.read_bytes()[: len(content)] == content
+
+
+@pytest.mark.root
+def test_an_image_is_fetched_to_a_block_device_of_its_sector_size(loop: tuple[Path, int]) -> None:
+    device, sector = loop
+    before = device.read_bytes()
+    content = os.urandom(5 * MIB) + bytes(9 * MIB) + os.urandom(2 * MIB + 4096)
+    with ImageServer(store(content, 512), public=True) as server:
+        words = ["agent", "fetch", "golden", "--server", f"127.0.0.1:{server.port}", "--to", str(device)]
+        done = CliRunner().invoke(main, words, catch_exceptions=False)
+    if sector == 512:
+        assert done.exit_code == 0, done.output
+        assert device.read_bytes()[: len(content)] == content
+        assert "Multicast is off" in done.output
+    else:
+        assert done.exit_code == 1
+        assert "sectors of 4096 bytes, the image was made for 512" in done.output
+        assert device.read_bytes() == before
+
+
+@pytest.mark.root
+def test_a_block_device_that_is_too_small_is_left_alone(loop: tuple[Path, int]) -> None:
+    device, sector = loop
+    before = device.read_bytes()
+    with ImageServer(store(os.urandom(4096) + bytes(30 * MIB), sector), public=True) as server:
+        words = ["agent", "fetch", "golden", "--server", f"127.0.0.1:{server.port}", "--to", str(device)]
+        done = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert done.exit_code == 1
+    assert "too small" in done.output
+    assert device.read_bytes() == before
