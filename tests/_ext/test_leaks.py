@@ -66,6 +66,35 @@ ROUNDS = {
             assert talk.server.statistics()["sessions"] == 1
             assert talk.server.statistics()["parity"]
     """,
+    "multicast passes": """
+        from pxed._ext.blob import Blob
+        from pxed._ext.mtftp_pxe import PassSender
+        from pxed._ext.tftp_virtual import VirtualTftp
+        server, blob = VirtualTftp(sender=PassSender(any_order=True)), Blob(b"x" * 1000)
+        now = 0.0
+        def work():
+            global now
+            for start in range(100):
+                now += 20
+                server.on_timer(now)
+                for i in range(200):
+                    server.receive(b"\\0\\1%d\\0octet\\0" % i, (f"10.0.0.{i + 1}", 2070), now)
+                for request in server.events():
+                    if request.id % 5:
+                        server.send(request.id, blob, now, (f"239.0.0.{request.id % 200}", 3001))
+                    else:
+                        server.refuse(request.id, 1, "no", now)
+                server.drain(now)
+                for i in range(0, 200, 2):
+                    server.receive(b"\\0\\4\\0\\2", (f"10.0.0.{i + 1}", 2070), now + 0.001)
+                server.drain(now + 0.001)
+                for i in range(200):
+                    server.receive(b"\\0\\5\\0\\0closed\\0", (f"10.0.0.{i + 1}", 2070), now + 0.002)
+                server.drain(now + 0.002)
+                server.events()
+            assert server.statistics()["running"] == 0
+            assert server.statistics()["outcome.ok"]
+    """,
     "large files": """
         import tempfile
         from pxed._ext.blob import Blob

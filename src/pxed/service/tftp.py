@@ -225,11 +225,11 @@ class TftpService:
         return found[:limit]
 
     def _on_events(self, engine: Engine) -> None:
+        passes = self._passes.engines if self._passes else ()
         for event in engine.drain():
             if isinstance(event, Request):
                 self._running[engine, event.id] = None
-                passes = self._passes is not None and engine in self._passes.engines
-                answer = self._answer_pass if passes else self._answer
+                answer = self._answer_pass if engine in passes else self._answer
                 task = asyncio.create_task(answer(engine, event))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
@@ -239,7 +239,7 @@ class TftpService:
                     asked.set_result(event)
             else:
                 self._running.pop((engine, event.id), None)
-                self._note_end(event)
+                self._note_end(event, {"by": "mtftp"} if engine in passes else {})
 
     async def _answer(self, engine: Engine, request: Request) -> None:
         """Give the engine what it shall send for a request. Whatever goes wrong becomes an ERROR for this client."""
@@ -268,11 +268,14 @@ class TftpService:
     async def _answer_pass(self, engine: Engine, request: Request) -> None:
         """The same for MTFTP. What cannot be sent so gets no answer: the client asks by plain TFTP, which says why."""
         place = self._passes.place(engine, request.name) if self._passes else None
+        blob = None
         try:
             blob = await self._blob(request) if place else None
-        except Exception as error:
-            self._log.info("mtftp not served", name=request.name, peer=request.peer[0], reason=str(error))
-            blob = None
+        except OSError as error:
+            if (more := self._crowd.room("not-found", request.peer[0])) is not None:
+                self._log.info("mtftp not served", name=request.name, peer=request.peer[0], reason=str(error), **more)
+        except Exception:
+            self._log.exception("mtftp request failed", name=request.name, peer=request.peer[0])
         if place is None or blob is None or len(blob) > LARGEST_FILE:
             engine.refuse(request.id, _NOT_DEFINED, "")
         elif (engine, request.id) in self._running:
@@ -294,8 +297,8 @@ class TftpService:
         finally:
             os.close(content.fd)
 
-    def _note_end(self, end: Finished) -> None:
-        """One line per transfer; a whole file is reported to the names."""
+    def _note_end(self, end: Finished, more: Mapping[str, object]) -> None:
+        """One line per transfer, with `more`; a whole file is reported to the names."""
         if end.outcome == "moved":  # the line is the group's to write
             return
         peer = end.peer[0]
@@ -305,7 +308,7 @@ class TftpService:
         left_out = self._crowd.room(end.outcome, peer) if end.outcome in _FLOODED else {}
         if left_out is not None and end.outcome != "refused":  # which has a line already, with the reason
             mac = self._mac_of(peer)
-            _tell(self._log.info if quiet else self._log.warning, end, {"mac": mac} if mac else {}, left_out)
+            _tell(self._log.info if quiet else self._log.warning, end, more, {"mac": mac} if mac else {}, left_out)
             if not quiet:
                 self._metrics.failed(mac or peer, f"{end.name} over TFTP: {end.outcome} {end.error}".rstrip())
         if end.outcome == "ok":
