@@ -109,8 +109,16 @@ def test_it_is_written_when_there_is_news_and_it_takes_little_of_the_disks_time(
 def test_a_disk_of_one_chunk_has_no_room_for_it(tmp_path: Path) -> None:
     (tmp_path / "small").write_bytes(bytes(CHUNK))
     target = Target(tmp_path / "small")
-    assert not Record(target, IMAGE, 1).possible
+    assert not Record(target, IMAGE, 2).possible
     target.close()
+
+
+def test_an_image_of_one_chunk_leaves_nothing_behind_it_on_a_larger_disk(machine: FakeMachine) -> None:
+    disk = os.urandom(5 * 512)
+    path = machine.add_disk("vda", 3 * CHUNK)
+    with ImageServer(store(disk)) as server:
+        run(machine, machine.options(server))
+    assert path.read_bytes() == disk + bytes(3 * CHUNK - len(disk))
 
 
 # -- the whole agent ---------------------------------------------------------------------------------------------------

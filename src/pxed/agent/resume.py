@@ -54,8 +54,8 @@ class Record:
 
     @property
     def possible(self) -> bool:
-        """Whether the disk has room: not when its first chunk is its only one."""
-        return self._target.size > CHUNK and self._chunks > 0
+        """Whether it has a place that the end of the restore overwrites: not when image or disk is one chunk."""
+        return self._target.size > CHUNK and self._chunks > 1
 
     def load(self) -> list[int]:
         """Ordinals that the newest record of this image claims to be on the disk, ascending. Raises AgentFailure."""
