@@ -67,6 +67,8 @@ class SessionPolicy:
             heard = known.get(member.number, member.heard)
             if member.look(heard, now):
                 fresh.append(member)
+                if member.state is State.LISTENING:  # buffers on the way make the first figures look better
+                    member.speed = self._speed(member, member.why)
             notes += self._follow(member, heard, now)
         moves, said = self._moves(now, fresh, room, union)
         self._look_at_rate(now)
@@ -107,7 +109,7 @@ class SessionPolicy:
             notes.append(Note(member.number, "back", "Fares as the others do, and is sent to again."))
             moves.append(self._order(member, Order.RECEIVE, Why.NONE))
         for member, why in outliers([member for member in fresh if member.active], active):
-            member.speed = member.heard.disk_rate if why is Why.DISK else arriving(member, self.pace.rate)
+            member.speed = self._speed(member, why)
             member.moved_loss = member.window.loss if member.window is not None else 0.0
             notes.append(_moved(member, why, self.pace.rate))
             moves.append(self._order(member, Order.LISTEN, why))
@@ -117,6 +119,10 @@ class SessionPolicy:
             moves.append(self._order(member, Order.HTTP, why))
         last = {move.number: move for move in moves}  # who is moved twice at once hears of the end only
         return list(last.values()), notes
+
+    def _speed(self, member: Member, why: Why) -> float:
+        """Bytes of data per second that a receiver can take."""
+        return member.heard.disk_rate if why is Why.DISK else arriving(member, self.pace.rate)
 
     @staticmethod
     def _order(member: Member, order: Order, why: Why) -> Move:
