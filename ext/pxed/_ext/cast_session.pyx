@@ -28,7 +28,7 @@ cdef uint64_t PATIENCE = 5
 cdef uint64_t MS = 1_000_000
 # A session may catch up with what it could not send for so long, as far as that is no more than a switch's buffer.
 cdef uint64_t DEPTH = 25 * MS
-cdef uint64_t LARGEST_BURST = 512 << 10
+cdef uint64_t LARGEST_BURST = 256 << 10
 
 
 cdef Session *session_new(const CastSession *wire, pxed_cast_source *source) noexcept nogil:
