@@ -87,7 +87,7 @@ def test_a_slow_disk_takes_so_many_bytes_in_a_second() -> None:
 
 def test_options_that_make_no_room() -> None:
     run = CliRunner().invoke
-    assert "Say --virtual or --lab" in run(cast, []).stderr
+    assert "Say --lab" in run(cast, []).stderr
     assert "--only-peers needs --against" in run(cast, ["--lab", "--only-peers"]).stderr
     assert run(cast, ["--lab", "--receivers", "1", "--kill"]).exit_code == 1
     assert run(cast, ["--lab", "--late", "nan"]).exit_code == 2
