@@ -129,10 +129,11 @@ def test_multicast_beside_unicast_and_a_peer_in_a_pipe() -> None:
     assert "2 clients, 256.0 KiB each, blksize 1428" in done.stderr
 
 
-def test_what_multicast_cannot_carry_is_told() -> None:
-    done = bench("--size", "100M", what="mtftp")
+@pytest.mark.parametrize(("size", "reason"), [("100M", "at most 65,535 blocks"), ("0", "must be at least 1")])
+def test_what_multicast_cannot_carry_is_told(size: str, reason: str) -> None:
+    done = bench("--size", size, what="mtftp")
     assert done.returncode == 2
-    assert "at most 65,535 blocks" in done.stderr
+    assert reason in done.stderr
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

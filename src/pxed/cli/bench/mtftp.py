@@ -47,6 +47,8 @@ def mtftp(
     from pxed.bench.mtftp import PORT, Comparison, check, compare, wait_for
     from pxed.bench.room import Room
 
+    if not size:
+        raise click.UsageError("Of an empty file nothing is sent: --size must be at least 1.")
     if size // blksize + 1 > 65535:
         raise click.UsageError(f"By multicast goes what has at most 65,535 blocks: {65535 * blksize} bytes.")
     with Room(size, clients, multicast=True) as room:
