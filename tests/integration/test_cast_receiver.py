@@ -1,11 +1,13 @@
 """Receivers of a cast session on a network: a group, a server that answers, and others who speak there too."""
 
+import gc
 import select
 import socket
 import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -203,6 +205,28 @@ def test_leaving_and_joining_another_session_keeps_what_is_here(
         assert receiver.heard() < PATIENCE
         receiver.close()
         assert receiver.take(PATIENCE) is None
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_a_receiver_that_ends_in_a_cycle_of_garbage_ends_quietly(
+    net: tuple[Net, Namespace, list[Namespace]], image: Image
+) -> None:
+    """What Python had in it is gone by then; what it says about that would be an error of this test."""
+    _, _, hosts = net
+    gc.collect()
+    before = descriptors()
+    receiver = CastReceiver(image.layout)
+    join(hosts[0], receiver, image, 1)
+    receiver.close()
+    cycle: list[object] = [receiver]
+    cycle.append(cycle)
+    del cycle, receiver
+    gc.collect()
+    assert descriptors() <= before
 
 
 def test_a_network_that_is_not_there_is_an_error_and_leaves_nothing(

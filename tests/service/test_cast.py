@@ -210,6 +210,18 @@ def test_a_start_by_hand(library: Library, monkeypatch: pytest.MonkeyPatch) -> N
         room.close()
 
 
+def test_a_start_by_hand_of_an_image_on_two_networks(library: Library) -> None:
+    with LoopThread() as loop:
+        room = Classroom(library, loop)
+        room.open(config(start="manual"))
+        with closing(room.join("aaaaaaaa")) as one, closing(room.join("bbbbbbbb", address="127.0.0.2")) as two:
+            begun = [loop.call(lambda: room.casts.begin("demo")).id for _ in range(2)]
+            assert begun == [one.session.session, two.session.session]
+            with pytest.raises(RefusedError, match="nothing to start"):
+                loop.call(lambda: room.casts.begin("demo"))
+        room.close()
+
+
 def test_a_restart_of_the_server_in_the_middle(room: Classroom, library: Library) -> None:
     """Receivers join again and ask for what they lack; only that travels."""
     with closing(room.join("aaaaaaaa")) as one:
@@ -259,6 +271,19 @@ def test_a_full_house_is_refused(room: Classroom, library: Library, monkeypatch:
     for image, words in (("demo", "has 1 receivers already"), ("small", "1 sessions run already")):
         with pytest.raises(Refused, match=words):
             room.join("bbbbbbbb", image)
+
+
+def test_one_host_cannot_take_all_places(room: Classroom, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "MOST_OF_ADDRESS", 2)
+    first, second = room.join("aaaaaaaa"), room.join("bbbbbbbb")
+    with pytest.raises(Refused, match="has 2 receivers of 127"):
+        room.join("cccccccc")
+    room.join("aaaaaaaa").close()  # who is in may join again
+    first.fetch()
+    room.until("has one that is done", lambda session: "done" in states(session))
+    room.join("cccccccc").close()
+    for receiver in (first, second):
+        receiver.close()
 
 
 def test_groups_are_free_ones(library: Library) -> None:

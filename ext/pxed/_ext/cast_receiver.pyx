@@ -12,7 +12,7 @@ import threading
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from posix.unistd cimport read
+from posix.unistd cimport close as close_fd, read
 
 from pxed._ext.cast cimport CAST_ORDER, CAST_REPORT_LARGEST, CAST_SYMBOL
 from pxed._ext.cast_assembler cimport CastAssembler, pxed_fair_lock_it, pxed_fair_unlock
@@ -97,12 +97,10 @@ cdef class CastReceiver(CastAssembler):
         self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def __dealloc__(self):
-        # The thread holds a reference to the receiver, so it has ended (or never began).
-        for sock in (self.group_socket, self.report_socket):
-            if sock is not None:
-                sock.close()
+        # The thread holds a reference to the receiver, so it has ended (or never began): no socket is open. Nothing of
+        # Python is used here: in a cycle of garbage it may have been taken apart already.
         if self.wake_fd >= 0:
-            os.close(self.wake_fd)
+            close_fd(self.wake_fd)
         PyMem_RawFree(self.inbox)
 
     def join(self, uint64_t session, bytes key, uint32_t receiver, *, str group, int port, str server,
@@ -152,6 +150,7 @@ cdef class CastReceiver(CastAssembler):
                 self.send_errors += 1
         self.group_socket.close()
         self.report_socket.close()
+        self.group_socket = self.report_socket = None
         self.group_fd = self.report_fd = -1
         self.overflowed += self.inbox.overflowed
         self.inbox.overflowed = 0

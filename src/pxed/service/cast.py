@@ -37,6 +37,7 @@ PERIOD = 0.5  # seconds between two reports of a receiver
 LINGER = 5.0  # seconds that a session without receivers waits for another one
 MOST_SESSIONS = 32
 MOST_RECEIVERS = 4000  # of a session; the sender keeps a record of each
+MOST_OF_ADDRESS = 32  # at once, of a session: a host that joins and joins must not shut out the room
 REMEMBERED = 20  # ended sessions
 
 _DIRECTIONS = {Order.HTTP: "http", Order.LISTEN: "listen", Order.RECEIVE: "back"}
@@ -147,13 +148,17 @@ class CastService:
     def session(self, key: str) -> ImageSession:
         """One of them, by the beginning of its id, or the newest of an image, by name. Raises NotFoundError."""
         for session in reversed(self.sessions()):
-            if key and (session.id.startswith(key) or session.image_name == key):
+            if _means(key, session):
                 return session
         raise NotFoundError(f"There is no multicast session {key}.")
 
     def begin(self, key: str) -> ImageSession:
-        """Let a session begin that waits for its start. Raises NotFoundError, RefusedError."""
-        found = self.session(key)
+        """Let a session begin that waits for its start; of several that a key means, the oldest that waits.
+
+        Raises NotFoundError, RefusedError.
+        """
+        waiting = (one for one in self.sessions() if one.state == "waiting" and _means(key, one))
+        found = next(waiting, None) or self.session(key)
         live = self._live.get(int(found.id, 16))
         if live is None or live.sends:
             raise RefusedError(f"Session {found.id} is {found.state}: there is nothing to start.")
@@ -174,8 +179,8 @@ class CastService:
             async with self._opening:  # a room of machines asks at the same moment
                 session = self._find(wanted.image, address) or await self._open(wanted.image, address, interface)
         known = session.number(wanted.receiver)
-        if known is None and len(session.policy.members) >= MOST_RECEIVERS:
-            raise RefusedError(f"session {session.name} has {MOST_RECEIVERS} receivers already")
+        if known is None:
+            _check_room(session, peer)
         party = self._admit(session, wanted, run, peer)
         if known is None:
             self._counts["joined"] += 1
@@ -381,6 +386,18 @@ class CastService:
         if (found := self._live.get(session)) is not None:
             found.trouble = f"The sender refused an order ({_errno(error)})."
             self._log.error("the sender refused an order", session=found.name, error=_errno(error))
+
+
+def _means(key: str, session: ImageSession) -> bool:
+    return bool(key) and (session.id.startswith(key) or session.image_name == key)
+
+
+def _check_room(session: LiveSession, peer: str) -> None:
+    """Raises RefusedError when a session has no room for one more receiver of an address."""
+    if len(session.policy.members) >= MOST_RECEIVERS:
+        raise RefusedError(f"session {session.name} has {MOST_RECEIVERS} receivers already")
+    if session.present(peer) >= MOST_OF_ADDRESS:
+        raise RefusedError(f"session {session.name} has {MOST_OF_ADDRESS} receivers of {peer} already")
 
 
 def _errno(error: int) -> str:

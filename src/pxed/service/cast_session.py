@@ -93,6 +93,12 @@ class LiveSession:
         self.idle_since = None
         return party
 
+    def present(self, address: str) -> int:
+        """How many receivers of an address take part."""
+        gone = (State.DONE, State.LEFT, State.DEAD)
+        members = self.policy.members
+        return sum(p.address == address and members[p.number].state not in gone for p in self._parties.values())
+
     def look_at_start(self, now: float, minute: int) -> bool:
         """Whether it begins now."""
         first = min((member.joined for member in self.policy.members.values()), default=None)
