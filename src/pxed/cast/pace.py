@@ -11,7 +11,8 @@ from msgspec import Struct
 
 CLEAN = 0.005  # loss that no rate is lowered for
 STEP = 0.05  # of the cap, up, for each clean look
-MILDEST, HARDEST = 0.85, 0.7  # factors down
+MILDEST, HARDEST = 0.95, 0.7  # factors down
+ANSWER = 3.0  # times the loss, down: enough to see whether less is lost then
 NOISE_MARGIN = 1.25  # loss varies by this around what is known to be noise
 FORGET = 0.1  # of the difference, when there is less noise than before
 
@@ -64,7 +65,7 @@ class Pace:
         if self._rate <= self._floor:
             return False
         self._trial = _Trial(self._rate, loss)
-        self._rate = max(self._floor, self._rate * max(HARDEST, min(1.0 - loss, MILDEST)))
+        self._rate = max(self._floor, self._rate * max(HARDEST, min(1.0 - ANSWER * loss, MILDEST)))
         return True
 
     def _is_noise(self, trial: _Trial, loss: float) -> bool:
