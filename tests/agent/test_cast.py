@@ -133,9 +133,20 @@ def test_a_server_that_was_started_anew_is_joined_again() -> None:
     assert scene.board.http, "until then by HTTP, as soon as that answers"
     scene.source.answer = session_of(IMAGE, 2)
     scene.pass_time(cast.LAST_PAUSE * 1.5 + 0.2)
-    assert scene.ears.log == ["join 1", "join 2"]
+    assert scene.ears.log[:2] == ["join 1", "join 2"]
+    assert set(scene.ears.log[2:]) <= {"join 2"}, "nothing is heard of it"
     scene.pass_time(0.1, quiet=0.0)
     assert not scene.board.http
+
+
+def test_a_switch_that_forgot_the_machine_hears_of_it_again() -> None:
+    scene = Scene()
+    scene.begin()
+    scene.pass_time(3, quiet=0.1)
+    scene.pass_time(cast.SILENCE + 2 * cast.FIRST_PAUSE)
+    assert set(scene.ears.log) == {"join 1"}
+    assert len(scene.ears.log) > 1, "joining is what makes the kernel report the membership"
+    assert scene.board.http, "and until it helps, by HTTP"
 
 
 @pytest.mark.parametrize("order", [CLOSES, UNKNOWN])

@@ -197,7 +197,7 @@ class Group:
         elif now - self._since >= SILENCE:
             self._take_http("the multicast group is not heard")
         if (order in (CLOSES, UNKNOWN) or quiet >= SILENCE) and now >= self._next_join:
-            self._join(now, reason if order else 0)
+            self._join(now)
 
     # -- changing over -----------------------------------------------------------------------------------------------
 
@@ -229,7 +229,7 @@ class Group:
 
     # -- joining -----------------------------------------------------------------------------------------------------
 
-    def _join(self, now: float, reason: int) -> None:
+    def _join(self, now: float) -> None:
         """Join again, with growing pauses; what is here stays."""
         self._next_join = now + self._pause * random.uniform(1.0, 1.5)
         self._pause = min(2 * self._pause, LAST_PAUSE)
@@ -243,17 +243,15 @@ class Group:
             self._set("http", str(refusal), f"The rest of the image comes by HTTP: {refusal}")
             self.receiver.leave()
             return
-        if reason or session != self._session:
-            self._enter(session)
+        self._enter(session)  # also the same one: a switch that forgot us hears of us again
 
     def _enter(self, session: CastSession) -> None:
         new = session != self._session
         self._session = session
-        self._since = self._now()
         if new:
             self._pause = FIRST_PAUSE
-            self._deaf_since = self._since
-        self._next_join = self._since + SILENCE
+            self._since = self._deaf_since = self._now()
+            self._next_join = self._since + SILENCE
         try:
             self.receiver.join(
                 int(session.session, 16),

@@ -58,7 +58,7 @@ class CastEngine:
         for address in self._addresses:
             try:
                 [(_, self.port)] = self._engine.bind(
-                    [(address, self.port)], pacer=self._line(address), multicast_ttl=self._ttl
+                    [(address, self.port)], pacer=self._line(address), multicast_ttl=self._ttl, bulk=True
                 )
             except OSError as error:
                 raise bind_error("udp", address, self.port, error, "Another port can be set: [cast] port.") from error
