@@ -116,6 +116,33 @@ def test_a_repeated_request_brings_block_1_at_once() -> None:
     assert len(talk.asked) == 1
 
 
+@pytest.mark.parametrize("quiet", [0, 2, 255])
+@pytest.mark.parametrize("any_order", [False, True])
+@pytest.mark.parametrize(("asks", "limit"), [(1, 3), (1000, 8)])
+def test_a_forged_request_brings_its_victim_and_the_group_little(
+    quiet: int, any_order: bool, asks: int, limit: int
+) -> None:
+    talk = Talk(quiet=quiet, any_order=any_order)
+    sent = talk.ask(ONE)
+    for tick in range(1, 1300):  # to the end of the longest pass that there could be
+        if talk.ends:
+            break
+        sent += talk.ask(ONE, tick / 5) if tick < asks else talk.replies(tick / 5)
+    assert talk.outcomes() == [("10.0.0.7", "no-answer")]
+    assert max(sent.count((ONE, 1)), sent.count((GROUP, 1))) <= limit
+    assert len(sent) <= 2 * limit
+
+
+def test_who_acknowledges_at_last_is_waited_for_as_before() -> None:
+    talk = Talk(quiet=60)
+    talk.ask(ONE)
+    assert talk.replies(1.01) == [(ONE, 1), (GROUP, 1)]
+    assert talk.say(ONE, ack(1), 2.0) == [(GROUP, 2)]
+    sent = [said for second in range(3, 60) for said in talk.replies(float(second))]
+    assert len(sent) > 10
+    assert talk.ends == []
+
+
 def test_the_end() -> None:
     talk = Talk()
     talk.whole_pass(ONE, 0.0)

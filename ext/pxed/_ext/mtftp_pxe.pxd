@@ -54,6 +54,7 @@ cdef struct Pass:
     uint64_t retransmits
     Rto rto
     uint32_t tries           # times the block in flight was sent
+    uint32_t repeats         # requests of the opener that brought block 1 once more
     uint8_t state
     bint alone               # of a client that no multicast reaches
 

@@ -13,6 +13,8 @@ meanwhile is theirs, and nobody knows of them. Rules (PXE 2.1; the sources of In
   one, which begins in a moment (atftp cannot repeat a request); earlier requests are repeated for longer than that.
 - A group sends one content. Another file, or a new content of this one, would mend gaps with wrong bytes: it gets no
   answer until nobody can have blocks of the former left.
+- Who asked may be forged. Until it acknowledges, block 1 is sent UNANSWERED_SENDS times, whatever tag 5 says, and once
+  for each of some repetitions of the request; then the pass ends.
 - What cannot be sent so (a file of more than 65,535 blocks, one that is not there) gets no answer at all: clients fall
   back to plain TFTP, which serves it or says why not. An ERROR would end the boot.
 
@@ -63,6 +65,9 @@ cdef enum:
     PASSES = 256
     # DATA that a client must have missed between its two requests to be taken for deaf.
     UNHEARD = 16
+    # Sendings of block 1 that nobody acknowledges, and repeated requests that bring one more.
+    UNANSWERED_SENDS = 3
+    REPEATS = 5
 
 LARGEST_FILE = BLOCK * LARGEST_NUMBER - 1  # bytes that can be sent so
 
@@ -297,7 +302,8 @@ cdef class PassSender(Sender):
             return now + min(p.quiet, AHEAD) >= p.quiet_until
         if p.client == client:
             if p.block == 1 and pxed_path_equal(&p.opener, path):
-                if p.tries != 0 and not p.share.queued and now - p.sent_at >= REPEATED:
+                if p.tries != 0 and not p.share.queued and now - p.sent_at >= REPEATED and p.repeats < REPEATS:
+                    p.repeats += 1
                     self._enqueue(p)
                 return False
             if self.any_order and not p.alone and p.block == 2 and p.tries != 0:
@@ -454,6 +460,8 @@ cdef class PassSender(Sender):
             self._finish(p, OUTCOME_ABANDONED, 0, NULL, 0, now)
         elif p.tries == 0:  # the group is quiet now
             self._enqueue(p)
+        elif p.answered == 0 and p.tries >= UNANSWERED_SENDS + p.repeats:
+            self._give_up(p, now)
         elif now - p.answered_at < (SILENCE if self.any_order else p.quiet + MORE_SILENCE):
             self.counters.timeouts += 1
             rto_back_off(&p.rto)
