@@ -257,6 +257,16 @@ def test_the_last_one_with_little_to_do_or_much_loss_stays() -> None:
         assert room.moves == []
 
 
+def test_who_lacks_only_what_the_sender_cannot_read_is_told_to_take_http() -> None:
+    """Else they would hear that the session lives, and wait for ever."""
+    room = Room(Box(written=CHUNKS - 2), Box(written=CHUNKS - 3))
+    figures = [box.heard(number, 1.0) for number, box in room.boxes.items()]
+    assert room.policy.step(1.0, figures, union=1, unreadable=2).moves == ()
+    step = room.policy.step(1.1, figures, union=0, unreadable=2)
+    assert step.moves == (Move(1, Order.HTTP, Why.STORE),)
+    assert "the sender cannot read it" in step.notes[-1].text
+
+
 def test_a_pair_stays_as_one_stream_serves_both() -> None:
     room = Room(*(Box() for _ in range(60)))
     room.run(3)

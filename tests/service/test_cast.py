@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -262,6 +263,18 @@ def test_what_cannot_be_joined(room: Classroom, library: Library) -> None:
             join("127.0.0.1", port, image, "cccccccc")
         assert refused.value.args[0] == status
     assert room.sessions() == []
+
+
+def test_an_image_whose_pack_is_cut_off_is_refused_by_words(room: Classroom, tmp_path: Path) -> None:
+    (tmp_path / "disk").write_bytes(os.urandom(MIB))
+    with Library(tmp_path / "images") as damaged:
+        image = damaged.import_image(tmp_path / "disk", "hurt").image
+        (pack,) = (tmp_path / "images" / "packs").iterdir()
+        os.truncate(pack, MIB // 2)
+        room.casts._library = damaged
+        with pytest.raises(Refused, match="hurt cannot be read from the store") as refused:
+            join("127.0.0.1", room.http.ports[0], image.id, "cccccccc")
+        assert refused.value.args[0] == 409
 
 
 def test_a_full_house_is_refused(room: Classroom, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:

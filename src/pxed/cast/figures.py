@@ -29,6 +29,7 @@ class Why(IntEnum):
     PORT = 2
     LOSS = 3
     FEW = 4
+    STORE = 7  # the sender cannot read what is left; the wire has no word for it
 
 
 class Order(IntEnum):

@@ -52,11 +52,18 @@ class SessionPolicy:
 
     # -- a look ----------------------------------------------------------------------------------------------------
 
-    def step(self, now: float, figures: Iterable[Heard], room: float | None = None, union: int | None = None) -> Step:
+    def step(
+        self,
+        now: float,
+        figures: Iterable[Heard],
+        room: float | None = None,
+        union: int | None = None,
+        unreadable: int = 0,
+    ) -> Step:
         """Take the figures in, and decide.
 
         `room`: bytes per second that the line has beside its sessions, None: nobody knows. `union`: chunks that anybody
-        who is active wants; None: nobody counted.
+        who is active wants; None: nobody counted. `unreadable`: chunks that the sender cannot read.
         """
         notes: list[Note] = []
         fresh = []
@@ -70,7 +77,7 @@ class SessionPolicy:
                 if member.state is State.LISTENING:  # buffers on the way make the first figures look better
                     member.speed = self._speed(member, member.why)
             notes += self._follow(member, heard, now)
-        moves, said = self._moves(now, fresh, room, union)
+        moves, said = self._moves(now, fresh, room, union, unreadable)
         self._look_at_rate(now)
         return Step(self.pace.rate, tuple(moves), (*notes, *said))
 
@@ -101,7 +108,7 @@ class SessionPolicy:
     # -- who is moved ----------------------------------------------------------------------------------------------
 
     def _moves(
-        self, now: float, fresh: list[Member], room: float | None, union: int | None
+        self, now: float, fresh: list[Member], room: float | None, union: int | None, unreadable: int
     ) -> tuple[list[Move], list[Note]]:
         active = [member for member in self.members.values() if member.active]
         moves, notes = [], []
@@ -113,6 +120,10 @@ class SessionPolicy:
             member.moved_loss = member.window.loss if member.window is not None else 0.0
             notes.append(_moved(member, why, self.pace.rate))
             moves.append(self._order(member, Order.LISTEN, why))
+        for member in active:  # the session lives, and brings them nothing more
+            if member.active and union == 0 and 0 < member.left <= unreadable:
+                notes.append(_http(member, Why.STORE))
+                moves.append(self._order(member, Order.HTTP, Why.STORE))
         for member in self._to_http(now, room, union):
             why = member.why or Why.FEW
             notes.append(_http(member, why))
@@ -194,6 +205,8 @@ def reason(member: Member, rate: float = 0.0) -> str:
             return f"it loses {member.moved_loss:.1%} of the datagrams, and the others do not"
         case Why.FEW:
             return "only a few are left"
+        case Why.STORE:
+            return "the sender cannot read it from the store"
         case _:
             return ""
 

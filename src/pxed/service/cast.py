@@ -41,7 +41,7 @@ MOST_OF_ADDRESS = 32  # at once, of a session: a host that joins and joins must 
 REMEMBERED = 20  # ended sessions
 
 _DIRECTIONS = {Order.HTTP: "http", Order.LISTEN: "listen", Order.RECEIVE: "back"}
-_REASONS = {Why.NONE: "", Why.DISK: "disk", Why.PORT: "port", Why.LOSS: "loss", Why.FEW: "few"}
+_REASONS = {Why.NONE: "", Why.DISK: "disk", Why.PORT: "port", Why.LOSS: "loss", Why.FEW: "few", Why.STORE: ""}
 
 
 class Sender(Protocol):
@@ -258,13 +258,21 @@ class CastService:
         return session
 
     def _source(self, image_id: str) -> tuple[Image, CastSource]:
-        """An image and where its frames lie; on a thread of its own, as it reads a row for each."""
+        """An image and where its frames lie; on a thread of its own, as it reads a row for each.
+
+        Raises NotFoundError, GoneError, RefusedError.
+        """
         image = self._library.get(image_id)
         if not image.stored_chunks:
             raise RefusedError(f"{_title(image)} is all zeros: there is nothing to send")
         source = CastSource()
-        for fd, offset, length in self._library.frames(image_id):
-            source.add(fd, offset, length)
+        try:
+            for fd, offset, length in self._library.frames(image_id):
+                source.add(fd, offset, length)
+        except OSError as damage:  # a pack that is cut off; HTTP brings what can be read, and says what cannot
+            raise RefusedError(
+                f"{_title(image)} cannot be read from the store ({damage.strerror}): `pxed image verify` tells more"
+            ) from damage
         return image, source
 
     def _free_group(self) -> str:

@@ -125,7 +125,7 @@ class LiveSession:
     def look(self, listing: CastListing, receivers: list[CastReceiver], now: float, room: float | None) -> Decided:
         """What the sender's figures lead to."""
         self._listing = listing
-        step = self.policy.step(now, map(_heard, receivers), room, listing.wanted + listing.repairs)
+        step = self.policy.step(now, map(_heard, receivers), room, listing.wanted + listing.repairs, listing.unreadable)
         self.rate = step.rate
         return step
 

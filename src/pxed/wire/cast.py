@@ -183,12 +183,12 @@ the server's (*receiver*).
 6. Moving a receiver
 --------------------
 The server MAY move a receiver that costs the others something: its disk, its switch port or its line loses more than
-the group's repairs should carry. ORDER (listen): its reports are heard and counted, but schedule nothing; it takes
-what passes for the others. ORDER (HTTP): it fetches the missing ranges of the image's data by HTTP (POST
-/pxed/image/ROOT/data with {"ranges": [[start, stop], ...]}), to the symbol, and leaves the group. An order is
-repeated with each report until it is obeyed; a receiver forgets one with which three of its reports were not
-answered: it counts again. A receiver that takes HTTP by itself sets the flag *takes HTTP now*, and its wants schedule
-nothing meanwhile. Symbols that came by multicast and bytes that came by HTTP fill the same frames.
+the group's repairs should carry; or it lacks only what the server cannot read. ORDER (listen): its reports are heard
+and counted, but schedule nothing; it takes what passes for the others. ORDER (HTTP): it fetches the missing ranges of
+the image's data by HTTP (POST /pxed/image/ROOT/data with {"ranges": [[start, stop], ...]}), to the symbol, and leaves
+the group. An order is repeated with each report until it is obeyed; a receiver forgets one with which three of its
+reports were not answered: it counts again. A receiver that takes HTTP by itself sets the flag *takes HTTP now*, and its
+wants schedule nothing meanwhile. Symbols that came by multicast and bytes that came by HTTP fill the same frames.
 
 7. What is proved
 -----------------
