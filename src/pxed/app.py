@@ -263,6 +263,9 @@ class Server:
             ServiceStatus("proxyDHCP", "running" if config.dhcp.enabled else "off", f"{by_dhcp}, {beside}"),
             ServiceStatus("TFTP", "running", f"{where}, port {config.tftp.port}"),
             ServiceStatus(
+                "multicast TFTP", "running" if config.mtftp.enabled else "off", f"{by_dhcp}, port {config.mtftp.port}"
+            ),
+            ServiceStatus(
                 "multicast images", "running" if self._cast else "off", f"{by_dhcp}, port {config.cast.port}"
             ),
             ServiceStatus("boot HTTP", "running", f"{where}, port {config.http.port}"),

@@ -137,16 +137,18 @@ def test_a_client_that_no_multicast_reaches_has_its_file(site: Site) -> None:
 
 
 def test_clients_of_unicast_are_untouched(site: Site) -> None:
-    one, two, three, *_ = site.clients
+    one, two, three, four, five, *_ = site.clients
     processes = [
         site.start(one, "curl", "-sS", "-o", "out", "tftp://10.78.0.1/file"),
         site.start(two, "atftp", "--option", "blksize 1428", "-g", "-r", "file", "-l", "out", "10.78.0.1"),
         site.atftp(three),
+        site.start(four, "tftp", "-m", "octet", "10.78.0.1", "-c", "get", "file", "out"),
+        site.start(five, "busybox", "tftp", "-g", "-b", "1432", "-r", "file", "-l", "out", "10.78.0.1"),
     ]
     for client, process in zip(site.clients, processes, strict=False):
         site.finish(client, process)
-    figures = site.running.wait_until(lambda now: now["multicast.outcome.ok"] == 1)
-    assert figures["outcome.ok"] == 2
+    figures = site.running.wait_until(lambda now: now["multicast.outcome.ok"] == 1 and now["outcome.ok"] == 4)
+    assert figures["multicast.joined"] == 1
 
 
 def test_a_file_of_too_many_blocks_goes_by_unicast(site: Site) -> None:

@@ -175,7 +175,9 @@ def test_image_that_a_session_sends_is_not_deleted(site: Site) -> None:
     assert [receiver["name"] for receiver in listed["receivers"]] == ["pc-9"]
     refused(lambda: site.server.pxed("image", "rm", "golden"), "golden is being sent by multicast")
     refused(lambda: site.server.pxed("session", "start", "golden"), "is sending: there is nothing to start")
-    assert "multicast images\trunning: 10.78.0.1, port 1759" in site.server.pxed("status")
+    status_text = site.server.pxed("status")
+    assert "multicast images\trunning: 10.78.0.1, port 1759" in status_text
+    assert "multicast TFTP\toff: 10.78.0.1, port 1758" in status_text
 
 
 def test_image_that_a_job_wants_is_not_deleted(site: Site) -> None:
