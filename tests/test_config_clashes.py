@@ -7,6 +7,7 @@ from pxed.errors import ConfigError
 
 BASE = '[server]\naddress = "10.78.0.1"\n'
 ROOT = '[tftp]\nroot = "/srv"\n'
+FILE = "[[mtftp.files]]\n"
 MTFTP = "[mtftp]\nenabled = true\n"
 
 
@@ -31,6 +32,17 @@ MTFTP = "[mtftp]\nenabled = true\n"
          "got 1799, which is that of `mtftp.server_port`"),
         (f'{BASE}{ROOT}{MTFTP}groups = "239.255.79.128/25"\n', "f.toml: key `cast.groups`: expected addresses beside "
          'those of `mtftp.groups`, "239.255.79.128/25"; got "239.255.79.0/24"'),
+        (f'{BASE}{ROOT}{MTFTP}{FILE}name = "a"\n{FILE}name = "/./a"\n', "f.toml:10: key `mtftp.files[2].name`: "
+         'expected a file that no other [[mtftp.files]] names; got "/./a"'),
+        (f'{BASE}{ROOT}{MTFTP}{FILE}name = "a"\ngroup = "239.255.78.9"\n', "f.toml:9: key `mtftp.files[1].group`: "
+         "expected a group that is not of those which files take and give back, 239.255.78.0 to 239.255.78.239; "
+         'got "239.255.78.9"'),
+        (f'{BASE}{ROOT}{MTFTP}{FILE}name = "a"\ngroup = "239.1.2.3"\n{FILE}name = "b"\ngroup = "239.129.2.3"\n',
+         "f.toml:12: key `mtftp.files[2].group`: expected a group with an Ethernet address of its own; "
+         'got "239.129.2.3", which has that of `mtftp.files[1].group`'),
+        (f'{BASE}{ROOT}{MTFTP}{FILE}name = "a"\ngroup = "239.255.1.1"\n', "f.toml:9: key `mtftp.files[1].group`: "
+         "expected a group with an Ethernet address of its own; "
+         'got "239.255.1.1", which has that of iPXE\'s group, 239.255.1.1'),
     ],
 )  # fmt: skip
 def test_clash(text: str, message: str) -> None:
@@ -52,3 +64,19 @@ def test_clash(text: str, message: str) -> None:
 )
 def test_no_clash(text: str) -> None:
     parse(text)
+
+
+def test_groups_must_do_for_the_boot_programs_of_marked_machines() -> None:
+    few = f'{BASE}{ROOT}{MTFTP}groups = "239.255.78.0/32"\n'
+    parse(few)
+    parse(f'{few}machines = {{ "52:54:00:12:34:56" = false }}\n')
+    with pytest.raises(
+        ConfigError, match=r"^f\.toml:7: key `mtftp\.groups`: expected as many addresses .* with none for"
+    ):
+        parse(f"{few}architectures = [0]\n", "f.toml")
+
+
+def test_a_file_is_itself_however_it_is_written() -> None:
+    config = parse(f'{BASE}{ROOT}{MTFTP}{FILE}name = "/undionly.kpxe"\ngroup = "239.1.2.3"\n')
+    assert config.mtftp_groups["undionly.kpxe"].address == "239.1.2.3"
+    assert "/undionly.kpxe" not in config.mtftp_groups

@@ -27,12 +27,13 @@ from ._keys import (
     Tftp,
     Transaction,
 )
-from ._mtftp import Mtftp, MtftpFile, MtftpGroup
+from ._mtftp import IPXE_GROUP, Mtftp, MtftpFile, MtftpGroup
 from ._places import line_of, lines_of, syntax_error
 from ._rules import Start, bytes_per_second, minutes_of_day, start_rule
 
 __all__ = [
     "DEFAULT_BOOT_PROGRAMS",
+    "IPXE_GROUP",
     "Cast",
     "Config",
     "Dhcp",

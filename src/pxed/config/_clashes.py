@@ -1,10 +1,12 @@
 """Keys that are right each by itself and cannot be together: one UDP port for two things, one group for two."""
 
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from typing import NamedTuple
 
 from ._check import Mistake
 from ._keys import Config
+from ._mtftp import IPXE_GROUP, one_form
 from ._places import Key
 from ._text import dotted, shown
 
@@ -20,6 +22,9 @@ class _Use(NamedTuple):
 def clashes(config: Config) -> Iterator[Mistake]:
     """Everything of the kind in a configuration without other mistakes."""
     yield from _ports(config)
+    if config.mtftp.enabled:
+        yield from _files(config)
+        yield from _too_few(config)
     if config.mtftp.enabled and config.cast.enabled and config.mtftp.network.overlaps(config.cast.network):
         yield Mistake(
             ("cast", "groups"),
@@ -48,6 +53,43 @@ def _udp(config: Config) -> Iterator[_Use]:
         yield _Use(("mtftp", "ipxe_port"), config.mtftp.ipxe_port)
     if config.cast.enabled:
         yield _Use(("cast", "port"), config.cast.port)
+
+
+def _files(config: Config) -> Iterator[Mistake]:
+    """[[mtftp.files]] that are one file, and groups that would bring their listeners what is not theirs."""
+    names: set[str] = set()
+    network = config.mtftp.network
+    first, last = network[0], network[config.mtftp.passing - 1]
+    taken = {_ethernet(IPv4Address(IPXE_GROUP[0])): f"iPXE's group, {IPXE_GROUP[0]}"}
+    for number, file in enumerate(config.mtftp.files, 1):
+        key = ("mtftp", f"files[{number}]", "name")
+        if one_form(file.name) in names:
+            yield _mistake(key, "a file that no other [[mtftp.files]] names", shown(file.name))
+        names.add(one_form(file.name))
+        if not file.group:
+            continue
+        key, group = ("mtftp", f"files[{number}]", "group"), IPv4Address(file.group)
+        if first <= group <= last:
+            expected = f"a group that is not of those which files take and give back, {first} to {last}"
+            yield _mistake(key, expected, shown(file.group))
+        elif _ethernet(group) in taken:
+            expected = "a group with an Ethernet address of its own"
+            yield _mistake(key, expected, f"{shown(file.group)}, which has that of {taken[_ethernet(group)]}")
+        taken.setdefault(_ethernet(group), f"`{dotted(key)}`")
+
+
+def _ethernet(group: IPv4Address) -> int:
+    """What of a group's address is in its Ethernet address (RFC 1112, section 6.4)."""
+    return int(group) & 0x7F_FFFF
+
+
+def _too_few(config: Config) -> Iterator[Mistake]:
+    """Machines are told of MTFTP, and some boot programs would have no group."""
+    programs = {program for arch in config.dhcp.architectures if (program := config.dhcp.boot_program(arch))}
+    lost = sorted(programs - set(config.mtftp_groups))
+    if lost and (config.mtftp.architectures or any(config.mtftp.machines.values())):
+        expected = "as many addresses as give each boot program one for PXE's MTFTP"
+        yield _mistake(("mtftp", "groups"), expected, f"{shown(config.mtftp.groups)}, with none for {', '.join(lost)}")
 
 
 def _mistake(key: Key, expected: str, got: str) -> Mistake:

@@ -16,6 +16,14 @@ MoreSeconds = Annotated[int, Meta(ge=1, le=255)]
 # Addresses of the range that files have for good, as PXE's clients are told them before they ask.
 PXE_GROUPS = 16
 
+# What iPXE's `mtftp://` listens to, for every file and server.
+IPXE_GROUP = ("239.255.1.1", 3001)
+
+
+def one_form(name: str) -> str:
+    """A file's name without the slashes, backslashes and dots in which clients and people differ."""
+    return "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
+
 
 def _rank(name: str, address: str) -> int:
     """The address of the lowest rank is a file's, if no other has it (rendezvous hashing)."""
@@ -78,12 +86,13 @@ class Mtftp(Struct, frozen=True, forbid_unknown_fields=True):
         """The groups of these files and of `files`: collision-free, and the same as far as possible when some come or
         go, as clients may have been told a moment ago. Files for which there is no address left have none.
         """
-        own = {file.name: file for file in self.files}
+        own = {one_form(file.name): file for file in self.files}
         taken = {file.group for file in self.files if file.group}
         lasting = [str(self.network[i]) for i in range(self.passing, self.network.num_addresses)]
         found = {}
-        for name in sorted({*programs, *own}):
-            file = own.get(name) or MtftpFile(name)
+        names = {form: file.name for form, file in own.items()} | {one_form(name): name for name in programs}
+        for form, name in sorted(names.items()):
+            file = own.get(form) or MtftpFile(name)
             free = (address for address in lasting if address not in taken)
             address = file.group or min(free, key=partial(_rank, name), default="")
             if address:

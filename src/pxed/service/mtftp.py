@@ -9,15 +9,13 @@ from pxed._ext.engine import Engine
 from pxed._ext.mtftp_pxe import LARGEST_FILE, PassSender
 from pxed._ext.pacer import Pacer
 from pxed.boot import scripts
-from pxed.config import Mtftp, MtftpGroup
+from pxed.config import IPXE_GROUP, Mtftp, MtftpGroup
 from pxed.net.holders import bind_error
 from pxed.service.names import clean_name
 
 __all__ = ["LARGEST_FILE", "Passes"]
 
-# What iPXE's `mtftp://` listens to, for every file and server. So it can be one file only: the kernel. Whoever
-# listens for another would take this one's blocks.
-IPXE_GROUP = ("239.255.1.1", 3001)
+# In iPXE's one group there can be one file only: the kernel. Whoever listens for another would take this one's blocks.
 IPXE_FILE = scripts.KERNEL
 
 Place = tuple[tuple[str, int], int]  # a group, and the seconds for which nothing follows there
