@@ -39,7 +39,7 @@ def run() -> None:
     type=click.Choice(["auto", "cast", "http"]),
     default="auto",
     show_default=True,
-    help="cast: multicast, or fail; auto: HTTP where multicast does not come.",
+    help="cast: multicast, or fail, unless the server orders HTTP; auto: HTTP where multicast does not come.",
 )
 @click.option("--interface", metavar="NAME|ADDRESS", default="", help="Where multicast is; by the route to the server.")
 @click.option("--replace", is_flag=True, help="The file may exist: it is replaced once the image is complete.")
