@@ -85,15 +85,19 @@ static inline void pxed_blob_unref(pxed_blob *b) {
 
 /* Cuts the blob to `size` bytes (not more than it has) and makes it immutable. 0, or -1 and errno. */
 static inline int pxed_blob_seal(pxed_blob *b, size_t size) {
+    int tries = 0;
     b->size = size;
     if (!b->mapped)
         return 0;
     munmap(b->data, b->mapped);
     b->mapped = 0;
     b->data = NULL;
-    if (ftruncate(b->fd, (off_t)size) < 0
-        || fcntl(b->fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
+    if (ftruncate(b->fd, (off_t)size) < 0)
         return -1;
+    /* EBUSY: the kernel itself holds a page for a moment (migration, scans of memory), and has waited 0.15 s for it. */
+    while (fcntl(b->fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
+        if (errno != EBUSY || ++tries == 20)
+            return -1;
     if (size) {
         void *at = mmap(NULL, size, PROT_READ, MAP_SHARED, b->fd, 0);
         if (at == MAP_FAILED)
