@@ -5,7 +5,6 @@
 # large its set is. Octets in packets are the same bits, LSB first. No function raises, allocates or needs the GIL.
 
 from libc.stdint cimport uint8_t, uint64_t
-from libc.string cimport memset
 
 
 cdef extern from * nogil:
@@ -34,41 +33,29 @@ cdef inline void bits_clear(uint64_t *words, size_t i) noexcept nogil:
     words[i >> 6] &= ~(<uint64_t>1 << (i & 63))
 
 
+# The bits of a word that are in [begin, stop), where the run has some of them.
+cdef inline uint64_t bits_mask(size_t word, size_t begin, size_t stop) noexcept nogil:
+    cdef uint64_t mask = <uint64_t>0xffffffffffffffff
+    if word == begin >> 6:
+        mask &= <uint64_t>0xffffffffffffffff << (begin & 63)
+    if word == (stop - 1) >> 6:
+        mask &= <uint64_t>0xffffffffffffffff >> (63 - ((stop - 1) & 63))
+    return mask
+
+
 # All bits from `begin` to `stop` (exclusive).
 cdef inline void bits_set_run(uint64_t *words, size_t begin, size_t stop) noexcept nogil:
-    cdef size_t first = begin >> 6
-    cdef size_t last
-    cdef uint64_t head, tail
-    if begin >= stop:
-        return
-    last = (stop - 1) >> 6
-    head = <uint64_t>0xffffffffffffffff << (begin & 63)
-    tail = <uint64_t>0xffffffffffffffff >> (63 - ((stop - 1) & 63))
-    if first == last:
-        words[first] |= head & tail
-        return
-    words[first] |= head
-    if last > first + 1:
-        memset(words + first + 1, 0xff, (last - first - 1) * 8)
-    words[last] |= tail
+    cdef size_t word
+    if begin < stop:
+        for word in range(begin >> 6, bits_words(stop)):
+            words[word] |= bits_mask(word, begin, stop)
 
 
 cdef inline void bits_clear_run(uint64_t *words, size_t begin, size_t stop) noexcept nogil:
-    cdef size_t first = begin >> 6
-    cdef size_t last
-    cdef uint64_t head, tail
-    if begin >= stop:
-        return
-    last = (stop - 1) >> 6
-    head = <uint64_t>0xffffffffffffffff << (begin & 63)
-    tail = <uint64_t>0xffffffffffffffff >> (63 - ((stop - 1) & 63))
-    if first == last:
-        words[first] &= ~(head & tail)
-        return
-    words[first] &= ~head
-    if last > first + 1:
-        memset(words + first + 1, 0, (last - first - 1) * 8)
-    words[last] &= ~tail
+    cdef size_t word
+    if begin < stop:
+        for word in range(begin >> 6, bits_words(stop)):
+            words[word] &= ~bits_mask(word, begin, stop)
 
 
 cdef inline size_t bits_count(const uint64_t *words, size_t size) noexcept nogil:

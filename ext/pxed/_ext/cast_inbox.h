@@ -12,12 +12,10 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
-#include <poll.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <time.h>
 
 #ifndef UDP_GRO
 #define UDP_GRO 104
@@ -69,11 +67,6 @@ static inline int pxed_cast_receive(pxed_cast_inbox *in, int fd) {
         }
     }
     return n;
-}
-
-static inline int pxed_cast_poll(struct pollfd *fds, unsigned count, uint64_t ns) {
-    struct timespec t = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
-    return ppoll(fds, count, &t, NULL);
 }
 
 #endif

@@ -16,16 +16,9 @@ from posix.unistd cimport close as close_fd, read
 
 from pxed._ext.cast cimport CAST_ORDER, CAST_REPORT_LARGEST, CAST_SYMBOL
 from pxed._ext.cast_assembler cimport CastAssembler, pxed_fair_lock_it, pxed_fair_unlock
-from pxed._ext.linux_net cimport pxed_clock
+from pxed._ext.linux_net cimport POLLIN, pollfd, pxed_clock, pxed_poll
 
 cimport cython
-
-cdef extern from "<poll.h>" nogil:
-    struct pollfd:
-        int fd
-        short events
-        short revents
-    int POLLIN
 
 cdef extern from "<sys/socket.h>" nogil:
     int MSG_DONTWAIT, MSG_NOSIGNAL
@@ -45,7 +38,6 @@ cdef extern from "cast_inbox.h" nogil:
     enum: PXED_CAST_MESSAGES
     enum: PXED_CAST_BYTES
     int pxed_cast_receive(pxed_cast_inbox *inbox, int fd)
-    int pxed_cast_poll(pollfd *fds, unsigned int count, uint64_t ns)
 
 cdef enum:
     ROUNDS = 8               # batches before reports have a turn
@@ -188,7 +180,7 @@ cdef class CastReceiver(CastAssembler):
         fds[1].fd = self.group_fd
         fds[2].fd = self.report_fd
         fds[0].events = fds[1].events = fds[2].events = <short>POLLIN
-        if pxed_cast_poll(fds, 3, self._patience()) < 0:
+        if pxed_poll(fds, 3, self._patience()) < 0:
             return  # EINTR
         if fds[0].revents:
             read(self.wake_fd, &count, sizeof(count))

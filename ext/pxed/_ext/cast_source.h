@@ -14,13 +14,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "thread.h"
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22        /* Linux 5.14 */
@@ -245,23 +246,6 @@ static inline void *pxed_cast_reader_main(void *argument) {
     return NULL;
 }
 
-/* Signals are for the process' other threads. */
-static inline int pxed_cast_reader_start(pxed_cast_source *s) {
-    sigset_t all, before;
-    pthread_attr_t attributes;
-    pthread_t thread;
-    int error;
-    sigfillset(&all);
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, 256 << 10);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    error = pthread_create(&thread, &attributes, pxed_cast_reader_main, s);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
-    return error;
-}
-
 /* A frame is wanted soon: the state it is in. Never waits. */
 static inline int pxed_cast_frame_ask(pxed_cast_source *s, uint32_t i) {
     int state = pxed_cast_frame_state(s, i);
@@ -269,7 +253,7 @@ static inline int pxed_cast_frame_ask(pxed_cast_source *s, uint32_t i) {
         return state;
     pthread_mutex_lock(&s->lock);
     if (!s->reading)
-        s->reading = pxed_cast_reader_start(s) == 0;
+        s->reading = pxed_thread_start(pxed_cast_reader_main, s) == 0;
     if (s->reading && s->count < PXED_CAST_ASKED) {
         s->asked[(s->first + s->count++) % PXED_CAST_ASKED] = i;
         s->state[i] = state = PXED_FRAME_ASKED;

@@ -13,7 +13,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from pxed._ext.blocks cimport (
-    bits_clear, bits_count, bits_next, bits_set, bits_test, bits_words, ctz64,
+    bits_clear, bits_count, bits_mask, bits_next, bits_set, bits_test, bits_words, ctz64,
 )
 from pxed._ext.cast cimport (
     CAST_SYMBOL_WORDS, CAST_WHOLE, CastWant, CastWants, cast_next_want, cast_want_symbols, cast_wants,
@@ -39,16 +39,6 @@ cdef void _note(Session *s, uint32_t chunk) noexcept nogil:
 
 # -- whole chunks ------------------------------------------------------------------------------------------------------
 
-cdef inline uint64_t _mask(size_t word, uint32_t begin, uint32_t stop) noexcept nogil:
-    # The bits of a word that are chunks of [begin, stop), which are some of them.
-    cdef uint64_t mask = <uint64_t>0xffffffffffffffff
-    if word == <size_t>(begin >> 6):
-        mask &= <uint64_t>0xffffffffffffffff << (begin & 63)
-    if word == <size_t>((stop - 1) >> 6):
-        mask &= <uint64_t>0xffffffffffffffff >> (63 - ((stop - 1) & 63))
-    return mask
-
-
 cdef bint wants_set_run(Session *s, Receiver *r, uint32_t begin, uint32_t stop, uint64_t heard) noexcept nogil:
     """False without memory."""
     cdef size_t word
@@ -61,7 +51,7 @@ cdef bint wants_set_run(Session *s, Receiver *r, uint32_t begin, uint32_t stop, 
         if r.wants is NULL:
             return False
     for word in range(<size_t>(begin >> 6), bits_words(stop)):
-        new = _mask(word, begin, stop) & ~r.wants[word]
+        new = bits_mask(word, begin, stop) & ~r.wants[word]
         while new:
             chunk = <uint32_t>((word << 6) + ctz64(new))
             new &= new - 1
@@ -82,7 +72,7 @@ cdef void wants_clear_run(Session *s, Receiver *r, uint32_t begin, uint32_t stop
     if r.wants is NULL or begin >= stop:
         return
     for word in range(<size_t>(begin >> 6), bits_words(stop)):
-        old = _mask(word, begin, stop) & r.wants[word]
+        old = bits_mask(word, begin, stop) & r.wants[word]
         r.wants[word] &= ~old
         while old:
             chunk = <uint32_t>((word << 6) + ctz64(old))

@@ -16,7 +16,10 @@ from posix.unistd cimport read, write
 
 from pxed._ext.blob cimport Blob
 from pxed._ext.linux_net cimport (
+    POLLIN,
+    POLLOUT,
     PXED_INBOX_MESSAGES,
+    pollfd,
     pxed_batch,
     pxed_batch_clear,
     pxed_bound_address,
@@ -25,6 +28,7 @@ from pxed._ext.linux_net cimport (
     pxed_inbox_data,
     pxed_inbox_init,
     pxed_inbox_truncated,
+    pxed_poll,
 )
 from pxed._ext.orders cimport Order, forget_command, join_command, list_command, refuse_command, send_command
 from pxed._ext.pacer cimport Pacer
@@ -38,30 +42,13 @@ from pxed._ext.udp import open_socket
 
 cimport cython
 
-cdef extern from "<poll.h>" nogil:
-    struct pollfd:
-        int fd
-        short events
-        short revents
-    int POLLIN, POLLOUT
-
-cdef extern from *:
-    """
-    #include <pthread.h>
-    #include <poll.h>
-    #include <time.h>
-    static int pxed_poll(struct pollfd *fds, unsigned count, uint64_t wait) {
-        struct timespec t = {(time_t)(wait / 1000000000u), (long)(wait % 1000000000u)};
-        return ppoll(fds, count, wait == UINT64_MAX ? NULL : &t, NULL);
-    }
-    """
+cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
         pass
-    int pthread_mutex_init(pthread_mutex_t *mutex, void *attributes) nogil
-    int pthread_mutex_destroy(pthread_mutex_t *mutex) nogil
-    int pthread_mutex_lock(pthread_mutex_t *mutex) nogil
-    int pthread_mutex_unlock(pthread_mutex_t *mutex) nogil
-    int pxed_poll(pollfd *fds, unsigned int count, uint64_t wait) nogil
+    int pthread_mutex_init(pthread_mutex_t *mutex, void *attributes)
+    int pthread_mutex_destroy(pthread_mutex_t *mutex)
+    int pthread_mutex_lock(pthread_mutex_t *mutex)
+    int pthread_mutex_unlock(pthread_mutex_t *mutex)
 
 cdef enum:
     SOCKETS = TID_SOCKETS  # of one engine: an address that is served has one, or some

@@ -14,13 +14,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
 
 #include "blob.h"
+#include "thread.h"
 
 #define PXED_LANES 8                  /* devices are dealt to these */
 #define PXED_LANE_READERS 4           /* threads of a lane: disks like some requests at a time */
@@ -96,23 +96,6 @@ static inline void *pxed_reader_main(void *argument) {
     return NULL;
 }
 
-/* Readers live as long as the process; signals are for its other threads. */
-static inline int pxed_reader_start(pxed_lane *lane) {
-    sigset_t all, before;
-    pthread_attr_t attributes;
-    pthread_t thread;
-    int error;
-    sigfillset(&all);
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, 256 << 10);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    error = pthread_create(&thread, &attributes, pxed_reader_main, lane);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
-    return error;
-}
-
 /* Has bytes at `offset` of `blob` read; NULL when that many are being read already, or without memory. */
 static inline pxed_fetch *pxed_fetch_ask(pxed_blob *blob, uint64_t offset) {
     pxed_lane *lane = pxed_lane_of(blob);
@@ -128,7 +111,7 @@ static inline pxed_fetch *pxed_fetch_ask(pxed_blob *blob, uint64_t offset) {
     f->refs = 2;
     __atomic_add_fetch(&lane->fetches, 1, __ATOMIC_RELAXED);
     pthread_mutex_lock(&lane->lock);
-    if (!lane->idle && lane->readers < PXED_LANE_READERS && pxed_reader_start(lane) == 0)
+    if (!lane->idle && lane->readers < PXED_LANE_READERS && pxed_thread_start(pxed_reader_main, lane) == 0)
         lane->readers++;
     if (!lane->readers) {
         pthread_mutex_unlock(&lane->lock);

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -323,6 +324,12 @@ static inline void pxed_batch_send_singly(pxed_batch *b, unsigned i, int fd, int
         if (sendmsg(fd, &one, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
             return;
     }
+}
+
+/* ppoll for `wait` ns, UINT64_MAX: until something happens. */
+static inline int pxed_poll(struct pollfd *fds, unsigned count, uint64_t wait) {
+    struct timespec t = {(time_t)(wait / 1000000000u), (long)(wait % 1000000000u)};
+    return ppoll(fds, count, wait == UINT64_MAX ? NULL : &t, NULL);
 }
 
 static inline uint64_t pxed_clock(void) {

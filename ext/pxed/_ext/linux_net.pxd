@@ -1,4 +1,4 @@
-"""Declarations of linux_net.h: paths, outgoing batches, the inbox, the clock."""
+"""Declarations of linux_net.h: paths, outgoing batches, the inbox, waiting, the clock."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -61,4 +61,12 @@ cdef extern from "linux_net.h" nogil:
     bint pxed_inbox_truncated(const pxed_inbox *inbox, int message)
     const uint8_t *pxed_inbox_data(const pxed_inbox *inbox, int message)
 
+    ctypedef struct pollfd "struct pollfd":
+        int fd
+        short events
+        short revents
+
+    enum: POLLIN
+    enum: POLLOUT
+    int pxed_poll(pollfd *fds, unsigned int count, uint64_t wait)
     uint64_t pxed_clock()
