@@ -4,7 +4,7 @@ All are frozen msgspec Structs: comparable, hashable, and the JSON that the API 
 Times are seconds since the epoch (float) wherever they are stored or shown.
 """
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
@@ -271,6 +271,29 @@ class CastSession(Struct, frozen=True):
     receiver: int  # the receiver's number in reports and orders
     symbol: int  # bytes of a source symbol
     period: float  # seconds between reports
+
+
+class CastOrder(IntEnum):
+    """What a receiver is told, as the wire's ORDER has it (`wire.cast`)."""
+
+    RECEIVE = 0  # nothing is told: chunks are sent on its account
+    HTTP = 1
+    LISTEN = 2
+    CLOSED = 3  # the session: join again
+    UNKNOWN = 4  # the receiver: join again
+
+
+class CastWhy(IntEnum):
+    """Why it is told so, as the wire's ORDER has it."""
+
+    NONE = 0
+    DISK = 1
+    PORT = 2
+    LOSS = 3
+    FEW = 4
+    CLOSING = 5
+    UNKNOWN = 6
+    STORE = 7  # the sender cannot read what is left; the wire has no word for it
 
 
 class ImageFacts(Struct, frozen=True):

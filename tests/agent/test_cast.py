@@ -12,13 +12,13 @@ from pxed._ext.cast_assembler import CastAssembler
 from pxed._ext.cast_frames import CastLayout
 from pxed.agent import cast
 from pxed.agent.board import Board
-from pxed.agent.cast import CLOSES, FETCH, LISTEN, UNKNOWN, Cast, Group
+from pxed.agent.cast import Cast, Group
 from pxed.agent.failure import AgentFailure
 from pxed.agent.progress import Tally
 from pxed.agent.server import Patience, Refused, Unreachable
 from pxed.agent.session import run
 from pxed.agent.source import Source
-from pxed.types import CastSession, Step
+from pxed.types import CastOrder, CastSession, Step
 from pxed.wire.cast import session_id
 from support.agent_machine import FakeMachine
 from support.image_server import Answer, Handler, ImageServer, StoredImage
@@ -149,7 +149,7 @@ def test_a_switch_that_forgot_the_machine_hears_of_it_again() -> None:
     assert scene.board.http, "and until it helps, by HTTP"
 
 
-@pytest.mark.parametrize("order", [CLOSES, UNKNOWN])
+@pytest.mark.parametrize("order", [CastOrder.CLOSED, CastOrder.UNKNOWN])
 def test_a_session_that_is_over_is_joined_again_at_once(order: int) -> None:
     scene = Scene()
     scene.begin()
@@ -164,7 +164,7 @@ def test_the_same_session_is_entered_again_when_the_server_asks_for_it() -> None
     scene = Scene()
     scene.begin()
     scene.pass_time(3, quiet=0.1)
-    scene.ears.ordered = (UNKNOWN, 6)
+    scene.ears.ordered = (CastOrder.UNKNOWN, 6)
     scene.pass_time(0.1, quiet=0.1)
     assert scene.ears.log == ["join 1", "join 1"]
 
@@ -173,7 +173,7 @@ def test_who_is_ordered_to_http_leaves_for_good() -> None:
     scene = Scene()
     group = scene.begin()
     scene.pass_time(1, quiet=0.1)
-    scene.ears.ordered = (FETCH, 4)
+    scene.ears.ordered = (CastOrder.HTTP, 4)
     scene.pass_time(20, quiet=0.1)
     assert scene.ears.log == ["join 1", "leave"]
     assert (group.transport, scene.board.http) == ("http", True)
@@ -183,7 +183,7 @@ def test_who_is_ordered_to_http_leaves_for_good() -> None:
 def test_who_is_ordered_to_listen_waits_while_the_group_is_heard() -> None:
     scene = Scene()
     group = scene.begin()
-    scene.ears.ordered = (LISTEN, 1)
+    scene.ears.ordered = (CastOrder.LISTEN, 1)
     scene.pass_time(5, quiet=0.1)
     assert (group.transport, scene.board.http) == ("cast", False)
     assert len([text for text in scene.said if "disk is slower" in text]) == 1
@@ -307,7 +307,7 @@ def test_what_the_group_brought_in_part_is_completed_by_http(
     def play(one: Radio) -> None:
         for ordinal, frame in enumerate(image.frames):
             one.give(ordinal, 0, frame[:half])
-        one.ordered = (FETCH, 1)
+        one.ordered = (CastOrder.HTTP, 1)
 
     radio(play)
     path = machine.add_disk("vda", len(disk))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pxed.cast.figures import Heard, Move, Note, Order, State, Step, Why
+from pxed.cast.figures import Heard, Move, Note, State, Step
 from pxed.cast.forecast import forecast
 from pxed.cast.member import Member
 from pxed.cast.outliers import _median_beside
@@ -15,6 +15,8 @@ from pxed.cast.pace import Pace, percentile
 from pxed.cast.session import SessionPolicy
 from pxed.cast.starting import Starting
 from pxed.config import start_rule
+from pxed.types import CastOrder as Order
+from pxed.types import CastWhy as Why
 
 SYMBOL = 1436
 CAP = 170e6 / 8

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from pxed.cast.figures import Move, Note, Order, Step, Why
+from pxed.cast.figures import Move, Note, Step
 from pxed.config import Cast, Config, Mtftp, Server, Tftp
 from pxed.errors import NotFoundError, RefusedError
 from pxed.images.library import Library
@@ -18,6 +18,8 @@ from pxed.service.cast import CastService
 from pxed.service.cast_limits import Bounds, Limits
 from pxed.service.cast_session import LiveSession
 from pxed.service.http import MachineHttp
+from pxed.types import CastOrder as Order
+from pxed.types import CastWhy as Why
 from pxed.types import ImageSession
 from support.cast_receiver import Receiver, Refused, join
 from support.loop import LoopThread

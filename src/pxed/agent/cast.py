@@ -15,20 +15,20 @@ With `only`, silence and refusals are waited for, and end in failure, instead of
 import random
 import sys
 from array import array
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pxed.agent.board import Board
 from pxed.agent.failure import AgentFailure
 from pxed.agent.progress import Tally
 from pxed.agent.server import Patience, Refused, Unreachable
 from pxed.agent.source import Source
-from pxed.types import CastSession, Step
+from pxed.types import CastOrder, CastSession, CastWhy, Step
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
+    from pxed._ext.cast_receiver import CastReceiver
 
-__all__ = ["Cast", "Group", "Receiver"]
+__all__ = ["Cast", "Group"]
 
 SILENCE = 2.0  # seconds without a datagram after which a group is taken not to reach us: it is heard each 0.25 s
 STEP = 0.1  # seconds between two looks at it
@@ -36,52 +36,17 @@ STEP = 0.1  # seconds between two looks at it
 FIRST_PAUSE, LAST_PAUSE = 0.5, 10.0
 MEMORY, QUEUE = 256 << 20, 64 << 20  # bytes of frames that are not whole yet, and of whole ones that wait for the disk
 
-# Orders of the server, and their reasons (`wire.cast`).
-FETCH, LISTEN, CLOSES, UNKNOWN = 1, 2, 3, 4
-REASONS = {
-    1: "this machine's disk is slower than the session",
-    2: "this machine's network port is slower than the session",
-    3: "this machine loses too much of the session",
-    4: "few machines remain",
-    5: "the session closes",
-    6: "the server does not know this receiver",
+REASONS: dict[int, str] = {
+    CastWhy.DISK: "this machine's disk is slower than the session",
+    CastWhy.PORT: "this machine's network port is slower than the session",
+    CastWhy.LOSS: "this machine loses too much of the session",
+    CastWhy.FEW: "few machines remain",
+    CastWhy.CLOSING: "the session closes",
+    CastWhy.UNKNOWN: "the server does not know this receiver",
 }
 
 
-class Receiver(Protocol):
-    """What is used of `_ext.cast_receiver.CastReceiver`; its stub says more."""
-
-    http: bool
-
-    @property
-    def full(self) -> bool: ...
-    def join(
-        self,
-        session: int,
-        key: bytes,
-        receiver: int,
-        *,
-        group: str,
-        port: int,
-        server: str,
-        interface: str = ...,
-        symbol: int = ...,
-        period: float = ...,
-    ) -> None: ...
-    def leave(self) -> None: ...
-    def close(self) -> None: ...
-    def heard(self) -> float: ...
-    def order(self) -> tuple[int, int]: ...
-    def figures(self) -> dict[str, int]: ...
-    def take(self, timeout: float = ...) -> "tuple[int, Buffer] | None": ...
-    def done(self, ordinal: int, ok: bool) -> None: ...
-    def give(self, ordinal: int, offset: int, data: "Buffer") -> int: ...
-    def hold(self, ordinals: Iterable[int]) -> None: ...
-    def release(self, ordinals: Iterable[int]) -> None: ...
-    def missing(self, ordinal: int) -> list[tuple[int, int]]: ...
-
-
-def _compiled(lengths: bytes, have: bytes) -> Receiver:
+def _compiled(lengths: bytes, have: bytes) -> "CastReceiver":
     from pxed._ext.cast_frames import CastLayout  # here, as below
     from pxed._ext.cast_receiver import CastReceiver
 
@@ -101,7 +66,7 @@ class Cast:
         only: bool = False,
         give_up: float = 60.0,
         interface: str = "",
-        make: Callable[[bytes, bytes], Receiver] | None = None,
+        make: "Callable[[bytes, bytes], CastReceiver] | None" = None,
     ) -> None:
         """`interface`: our IPv4 address where the group is, "": that of the route to the server.
 
@@ -151,7 +116,7 @@ class Cast:
 class Group:
     """Taking part in a session. `run` belongs to a thread; `receiver` is used by others meanwhile."""
 
-    def __init__(self, cast: Cast, receiver: Receiver, board: Board, session: CastSession) -> None:
+    def __init__(self, cast: Cast, receiver: "CastReceiver", board: Board, session: CastSession) -> None:
         self.receiver = receiver
         self.transport = "waiting"  # "cast", "http", or "waiting" for the first datagram: what it is now
         self.reason = ""  # why it is HTTP
@@ -183,20 +148,20 @@ class Group:
         if self._left:
             return
         order, reason = self.receiver.order()
-        if order == FETCH:
+        if order == CastOrder.HTTP:
             self._leave(f"the server asks for it, as {REASONS.get(reason, 'it has its reasons')}")
             return
-        if order == LISTEN and not self._listening:
+        if order == CastOrder.LISTEN and not self._listening:
             why = REASONS.get(reason, "the server asks for it")
             self._tally.message(f"Only listens to the multicast group now, and gets the rest later: {why}.")
-        self._listening = order == LISTEN
+        self._listening = order == CastOrder.LISTEN
         now, quiet = self._now(), self.receiver.heard()
         if quiet < SILENCE:
             self._deaf_since = now
             self._take_cast()
         elif now - self._since >= SILENCE:
             self._take_http("the multicast group is not heard")
-        if (order in (CLOSES, UNKNOWN) or quiet >= SILENCE) and now >= self._next_join:
+        if (order in (CastOrder.CLOSED, CastOrder.UNKNOWN) or quiet >= SILENCE) and now >= self._next_join:
             self._join(now)
 
     # -- changing over -----------------------------------------------------------------------------------------------

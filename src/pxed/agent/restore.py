@@ -159,7 +159,7 @@ class Restore:
         if self._group:
             self._group.end()
         if self._failures:
-            with suppress(AgentFailure):
+            with suppress(AgentFailure):  # a disk that fails may not take it: what failed first is what is told
                 self._save(now=True)  # another try goes on from here
             # A real failure says more than the Stopped of a thread that was told to end.
             raise next((error for error in self._failures if not isinstance(error, Stopped)), self._failures[0])

@@ -1,8 +1,11 @@
 """What a session's policy hears of its receivers, and what it says."""
 
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 
 from msgspec import Struct
+
+from pxed.types import CastOrder as Order
+from pxed.types import CastWhy as Why
 
 
 class State(StrEnum):
@@ -19,25 +22,6 @@ class State(StrEnum):
 
 OVER = frozenset({State.DONE, State.LEFT})
 """States that nothing follows."""
-
-
-class Why(IntEnum):
-    """Why a receiver is moved, as the wire's ORDER has it."""
-
-    NONE = 0
-    DISK = 1
-    PORT = 2
-    LOSS = 3
-    FEW = 4
-    STORE = 7  # the sender cannot read what is left; the wire has no word for it
-
-
-class Order(IntEnum):
-    """What a receiver is told, as the wire's ORDER has it."""
-
-    RECEIVE = 0  # nothing is told: chunks are sent on its account again
-    HTTP = 1
-    LISTEN = 2
 
 
 class Heard(Struct, frozen=True):

@@ -2,7 +2,9 @@
 
 from msgspec import Struct
 
-from pxed.cast.figures import OVER, Heard, Order, State, Why
+from pxed.cast.figures import OVER, Heard, State
+from pxed.types import CastOrder as Order
+from pxed.types import CastWhy as Why
 
 DEAD_AFTER = 10.0  # seconds without a report
 # Reports closer to each other than this are looked at as one: the time of a report is known no better.

@@ -3,8 +3,8 @@
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from pxed.cast.figures import Why
 from pxed.cast.member import Member, Window
+from pxed.types import CastWhy as Why
 
 # Fewer datagrams than this say nothing about loss.
 _ENOUGH = 300

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 
-from pxed.cast.figures import OVER, Heard, Move, Note, Order, State, Step, Why
+from pxed.cast.figures import OVER, Heard, Move, Note, State, Step
 from pxed.cast.member import Member
 from pxed.cast.outliers import outliers, recovered
 from pxed.cast.pace import Pace, percentile
+from pxed.types import CastOrder as Order
+from pxed.types import CastWhy as Why
 
 # The receiver that the rate follows: so many of all fare at least as well.
 _FOLLOWED = 0.9

@@ -18,7 +18,7 @@ from pxed._ext.cast_events import admit, close_session, direct, hold, open_sessi
 from pxed._ext.cast_source import CastSource
 from pxed._ext.orders import Order as SenderOrder
 from pxed._ext.pacer import Pacer
-from pxed.cast.figures import Note, Order, Step, Why
+from pxed.cast.figures import Note, Step
 from pxed.config import Config, start_rule
 from pxed.errors import NotFoundError, RefusedError
 from pxed.images.library import Image, Library
@@ -27,6 +27,8 @@ from pxed.service.cast_limits import Limits
 from pxed.service.cast_session import LiveSession, Party
 from pxed.service.transactions import Transactions
 from pxed.types import CastJoin, CastSession, Event, ImageSession, Job
+from pxed.types import CastOrder as Order
+from pxed.types import CastWhy as Why
 from pxed.wire.cast import SYMBOL, session_id
 
 __all__ = ["CastService", "Sender"]
