@@ -21,7 +21,8 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
-_CLONE_NEWNET = 0x40000000
+from pxed.bench.namespace import set_namespace
+
 _PATIENCE = 60.0
 
 
@@ -143,12 +144,12 @@ class Namespace:
 
     def __enter__(self) -> "Namespace":
         self._outside.fd = os.open(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/ns/net", os.O_RDONLY)
-        _set_namespace(f"/proc/{self.pid}/ns/net")
+        set_namespace(f"/proc/{self.pid}/ns/net")
         return self
 
     def __exit__(self, *_: object) -> None:
         try:
-            _set_namespace(f"/proc/self/fd/{self._outside.fd}")
+            set_namespace(f"/proc/self/fd/{self._outside.fd}")
         finally:
             os.close(self._outside.fd)
 
@@ -184,16 +185,3 @@ class Net:
         for port in ports:
             where.run("ip", "link", "set", "dev", port, "master", name)
         where.run("ip", "link", "set", "dev", name, "up")
-
-
-def _set_namespace(path: str) -> None:
-    """Move this thread (os.setns is Python 3.12's)."""
-    import ctypes
-
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if ctypes.CDLL(None, use_errno=True).setns(fd, _CLONE_NEWNET) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), path)
-    finally:
-        os.close(fd)

@@ -18,11 +18,10 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import TracebackType
-from typing import NoReturn, Self
+from typing import NoReturn
 
 from pxed.bench.measure import Seat, Target
-from pxed.bench.namespace import Namespace
+from pxed.bench.namespace import Stage
 from pxed.bench.peers import PEERS, Place, find
 from pxed.bench.process import Group, check_memory, cpu_seconds, tree
 from pxed.errors import OperatorError
@@ -56,7 +55,7 @@ def stop(outer: "subprocess.Popen[bytes]") -> None:
     outer.wait()
 
 
-class Lab:
+class Lab(Stage):
     """The namespaces, the file that is served, and the servers; everything ends with the `with` block.
 
     size: bytes of the file. threads: of pxed's TFTP. peers_cache: where peers that are not installed are unpacked.
@@ -68,6 +67,7 @@ class Lab:
         self, size: int, clients: int, threads: int = 1, peers_cache: Path | None = None, *, dhcp: bool = False,
         multicast: bool = False,
     ) -> None:  # fmt: skip
+        super().__init__()
         if clients > CLIENTS:
             raise OperatorError(f"A lab has addresses for {CLIENTS} clients.")
         check_memory(size)
@@ -77,21 +77,7 @@ class Lab:
         self._cache = peers_cache
         self._dhcp = dhcp
         self._multicast = multicast
-        self._stack = ExitStack()
         self._servers = 0
-
-    def __enter__(self) -> Self:
-        try:
-            self._build()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
 
     def _build(self) -> None:
         come_first(self._stack)
@@ -127,11 +113,6 @@ class Lab:
     def seat(self) -> Seat:
         """Where this lab's clients are."""
         return Seat(FIRST_CLIENT, self.client_side.entered, self.server_side.pid, self.link)
-
-    def _namespace(self) -> Namespace:
-        made = Namespace()
-        self._stack.callback(made.close)
-        return made
 
     def start(self, name: str, port: int, note: Callable[[str], None] = lambda text: None) -> Target:
         """Start a server ("pxed" or one of PEERS) on an address of its own; it is not yet waited for.

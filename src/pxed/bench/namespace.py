@@ -5,12 +5,15 @@ import json
 import os
 import subprocess
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import Self
 
 from pxed.errors import OperatorError
 
-__all__ = ["Namespace"]
+__all__ = ["Namespace", "Stage", "set_namespace"]
 
 _CLONE_NEWNET = 0x40000000
 
@@ -50,11 +53,11 @@ class Namespace:
         """This thread is inside: sockets made here belong to the namespace, and keep belonging to it."""
         outside = os.open(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/ns/net", os.O_RDONLY)
         try:
-            _set_namespace(f"/proc/{self.pid}/ns/net")
+            set_namespace(f"/proc/{self.pid}/ns/net")
             try:
                 yield
             finally:
-                _set_namespace(f"/proc/self/fd/{outside}")
+                set_namespace(f"/proc/self/fd/{outside}")
         finally:
             os.close(outside)
 
@@ -64,7 +67,36 @@ class Namespace:
         self._shell.communicate()
 
 
-def _set_namespace(path: str) -> None:
+class Stage(ABC):
+    """What is built of namespaces when a `with` block begins, and gone when it ends, also where building fails."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        try:
+            self._build()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @abstractmethod
+    def _build(self) -> None:
+        """Make everything; what must end goes to the stack."""
+
+    def _namespace(self) -> Namespace:
+        made = Namespace()
+        self._stack.callback(made.close)
+        return made
+
+
+def set_namespace(path: str) -> None:
     """Move this thread (os.setns is Python 3.12's)."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

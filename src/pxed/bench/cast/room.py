@@ -6,11 +6,10 @@ port is shaped; ports of receivers may be slower. Needs root, iproute2, nftables
 
 import re
 import shutil
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
-from pxed.bench.namespace import Namespace
+from pxed.bench.namespace import Namespace, Stage
 from pxed.errors import OperatorError
 
 __all__ = ["INTERFACE", "SERVER", "Room"]
@@ -32,7 +31,7 @@ _SWITCH = (
 )
 
 
-class Room:
+class Room(Stage):
     """`server` and `receivers` are namespaces; they go with the `with` block.
 
     line: bit/s of the server's port. ports: bit/s of each receiver's port, 0 for one that is as fast as it can be.
@@ -40,24 +39,11 @@ class Room:
     """
 
     def __init__(self, line: float, ports: list[float], loss: float = 0.0) -> None:
+        super().__init__()
         for program, package in _NEEDED:
             if shutil.which(program) is None:
                 raise OperatorError(f"A room needs `{program}` (apt install {package}).")
         self._line, self._ports, self._loss = line, ports, loss
-        self._stack = ExitStack()
-
-    def __enter__(self) -> "Room":
-        try:
-            self._build()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
 
     def _build(self) -> None:
         self._switch = self._namespace()
@@ -80,11 +66,6 @@ class Room:
                 _shape(self._switch, port, rate, _PORT_BURST, _PORT_QUEUE)
             if self._loss:
                 _lose(receiver, self._loss)
-
-    def _namespace(self) -> Namespace:
-        made = Namespace()
-        self._stack.callback(made.close)
-        return made
 
     def _machine(self, port: str, address: str) -> Namespace:
         machine = self._namespace()
