@@ -1,6 +1,7 @@
 """One receiver of a cast session, in virtual time: hand-made datagrams in, frames and reports out."""
 
 import itertools
+import queue
 import struct
 import threading
 
@@ -545,19 +546,19 @@ def test_a_new_session_goes_on_with_what_is_here() -> None:
 def test_take_waits_for_a_frame_and_close_ends_the_wait() -> None:
     image = Image([640] * 2)
     assembler = image.assembler()
-    taken: list[object] = []
-    threads = [threading.Thread(target=lambda: taken.append(assembler.take(60.0))) for _ in range(3)]
+    taken: queue.Queue[tuple[int, object] | None] = queue.Queue()
+    threads = [threading.Thread(target=lambda: taken.put(assembler.take(60.0))) for _ in range(3)]
     for thread in threads:
         thread.start()
     feed(assembler, image.whole(1))
     assembler.give(0, 0, image.frames[0])
-    while len(taken) < 2:
-        threading.Event().wait(0.01)
+    frames = [taken.get(timeout=60.0) for _ in range(2)]
     assembler.close()
+    assert sorted(one[0] for one in frames if one is not None) == [0, 1]
+    assert taken.get(timeout=60.0) is None
     for thread in threads:
         thread.join(60.0)
-    assert sorted(one[0] for one in taken if isinstance(one, tuple)) == [0, 1]
-    assert taken.count(None) == 1
+    assert taken.empty()
     assert assembler.take(60.0) is None
 
 

@@ -4,10 +4,11 @@ As in `tftp_sim`, nothing reads a clock, and faults are seeded objects. Clients 
 which of their ports they listen to. A datagram to a group reaches each client that listens by a way of its own.
 """
 
-import heapq
 import itertools
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from functools import partial
 
 from pxed._ext.blob import Blob
 from pxed._ext.mtftp_pxe import PassSender
@@ -15,6 +16,7 @@ from pxed._ext.tftp_events import Finished
 from pxed._ext.tftp_virtual import VirtualTftp
 from support import tftp_sim
 from support.tftp_sim import Fault, ack, number, rrq
+from support.virtual_network import VirtualNetwork
 
 Address = tuple[str, int]
 SERVER = "10.0.0.1"
@@ -24,7 +26,7 @@ MTFTP, TFTP = 1799, 69  # our ports
 Said = list[tuple[int, int, bytes]]  # (port of the client, our port, datagram)
 
 
-class Client:
+class Client(ABC):
     """What both have: when all fails, plain TFTP on port 69."""
 
     listen = 2.0
@@ -57,14 +59,14 @@ class Client:
     def listens_to_group(self) -> bool:
         return not (self.done or self.dead or self.deaf or self.plain or self.failed)
 
-    def start(self, now: float) -> Said:
-        raise NotImplementedError
+    @abstractmethod
+    def start(self, now: float) -> Said: ...
 
-    def timer(self, now: float) -> Said:
-        raise NotImplementedError
+    @abstractmethod
+    def timer(self, now: float) -> Said: ...
 
-    def heard(self, datagram: bytes, now: float, by_group: bool) -> Said:
-        raise NotImplementedError
+    @abstractmethod
+    def heard(self, datagram: bytes, now: float, by_group: bool) -> Said: ...
 
     def on_timer(self, now: float) -> Said:
         if self.plain:
@@ -266,8 +268,8 @@ class Ipxe(Client):
         return self.say(ack(gap - 1)) if self.acknowledges else []
 
 
-class Network:
-    """The two senders, what the control plane does for them, and the clients."""
+class Network(VirtualNetwork[Client]):
+    """The two senders, what the control plane does for them, and the clients, known by their addresses."""
 
     def __init__(
         self,
@@ -278,52 +280,26 @@ class Network:
         up: Iterable[Fault] = (),
         delay: float = 0.0002,
     ) -> None:
-        """`down` is asked for each receiver of a datagram, `up` for each datagram of a client."""
         self.passes = VirtualTftp(sender=PassSender(any_order=any_order, seed=2))
         self.tftp = VirtualTftp(seed=1)
-        self.now = 0.0
-        self.log: list[str] = []
-        self.finished: list[Finished] = []
+        super().__init__((self.tftp, self.passes), down=down, up=up, delay=delay)
         self.group_bytes = 0
         self.files = {name: Blob(data) for name, data in files.items()}
-        self.clients: dict[str, Client] = {}
-        self._down, self._up, self._delay = tuple(down), tuple(up), delay
-        self._queue: list[tuple[float, int, str, int, int, bytes, bool, bool]] = []
-        self._order = itertools.count()
 
     def add(self, client: Client) -> Client:
         """A client begins now."""
-        self.clients[client.address] = client
-        self._say(client, client.start(self.now))
+        self._begin(client.address, client)
         return client
 
     def fail(self, client: Client) -> None:
         """Somebody pulls its plug."""
         client.dead, client.own_deadline = True, None
 
-    def run(self, until: float = 1000.0) -> None:
-        """Until nothing is left to happen, or `until` (virtual seconds)."""
-        while True:
-            self._serve()
-            at = self._next_time()
-            if at is None or at > until:
-                self.now = min(until, self.now if at is None else until)
-                return
-            self.now = max(self.now, at)
-            while self._queue and self._queue[0][0] <= self.now:
-                self._arrive(*heapq.heappop(self._queue)[2:])
-            for client in self.clients.values():
-                if client.deadline is not None and client.deadline <= self.now:
-                    self._say(client, client.on_timer(self.now))
-            self.tftp.on_timer(self.now)
-            self.passes.on_timer(self.now)
-
-    def _arrive(self, address: str, port: int, ours: int, datagram: bytes, up: bool, by_group: bool) -> None:
+    def _arrive(self, client: Client, port: int, ours: int, datagram: bytes, up: bool, by_group: bool) -> None:
         if up:
             server = self.tftp if ours == TFTP else self.passes
-            server.receive(datagram, (address, port), self.now, SERVER)
+            server.receive(datagram, (client.address, port), self.now, SERVER)
         else:
-            client = self.clients[address]
             self._say(client, client.receive(datagram, port, self.now, by_group))
 
     def _say(self, client: Client, said: Said) -> None:
@@ -342,22 +318,11 @@ class Network:
         up: bool = True,
         by_group: bool = False,
     ) -> None:
-        times = [self.now + self._delay + later]
-        for fault in faults:
-            times = [arrival for at in times for arrival in fault(datagram, at)]
         arrow = "->" if up else "<=" if by_group else "<-"
-        self.log.append(
-            f"{self.now:9.4f} {client.address}:{port} {arrow} {ours} {datagram[:16]!r}{'' if times else ' lost'}"
-        )
-        for at in times:
-            heapq.heappush(self._queue, (at, next(self._order), client.address, port, ours, datagram, up, by_group))
-
-    def _next_time(self) -> float | None:
-        times = [client.deadline for client in self.clients.values()]
-        times += [self.tftp.next_timer(), self.passes.next_timer()]
-        if self._queue:
-            times.append(self._queue[0][0])
-        return min((at for at in times if at is not None), default=None)
+        self._send(
+            f"{client.address}:{port}", f"{arrow} {ours} {datagram[:16]!r}", datagram, faults, later,
+            partial(self._arrive, client, port, ours, datagram, up, by_group),
+        )  # fmt: skip
 
     def _serve(self) -> None:
         for event in self.tftp.events():

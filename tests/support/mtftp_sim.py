@@ -4,15 +4,15 @@ As in `tftp_sim`, nothing reads a clock, and faults are seeded objects. A datagr
 has joined it by a way of its own, with faults of its own.
 """
 
-import heapq
-import itertools
 from collections.abc import Iterable
+from functools import partial
 
 from pxed._ext.blob import Blob
 from pxed._ext.mtftp_groups import GroupSender, carries
 from pxed._ext.tftp_events import Finished
 from pxed._ext.tftp_virtual import VirtualTftp
 from support.tftp_sim import Fault, ack, number, rrq
+from support.virtual_network import VirtualNetwork
 
 Address = tuple[str, int]
 SERVER = "10.0.0.1"
@@ -157,8 +157,8 @@ class Ipxe(Multicast):
         return [] if self.server_port != 69 and not self.master else said
 
 
-class Group:
-    """The network, the two senders and what the control plane does between them."""
+class Group(VirtualNetwork[Multicast]):
+    """The network, the two senders and what the control plane does between them. Clients are known by their ports."""
 
     def __init__(
         self,
@@ -169,46 +169,20 @@ class Group:
         delay: float = 0.0002,
         addresses: int = 16,
     ) -> None:
-        """`down` is asked for each receiver of a datagram, `up` for each datagram of a client."""
         self.unicast = VirtualTftp(seed=1)
         self.groups = VirtualTftp(sender=GroupSender("239.255.78.0", addresses, 1758, seed=2))
-        self.now = 0.0
-        self.log: list[str] = []
-        self.finished: list[Finished] = []
+        super().__init__((self.unicast, self.groups), down=down, up=up, delay=delay)
         self.multicast_bytes = 0
-        self.clients: dict[Address, Multicast] = {}
         self._files = {name: Blob(data) for name, data in files.items()}
-        self._down, self._up, self._delay = tuple(down), tuple(up), delay
-        self._queue: list[tuple[float, int, Address, bytes, int | None, bool]] = []
-        self._order = itertools.count()
 
     def add(self, client: Multicast) -> Multicast:
         """A client begins now."""
-        self.clients[client.peer] = client
-        self._say(client, client.start(self.now))
+        self._begin(client.peer, client)
         return client
 
     def fail(self, client: Multicast) -> None:
         """Somebody pulls its plug."""
         client.dead, client.deadline = True, None
-
-    def run(self, until: float = 1000.0) -> None:
-        """Until nothing is left to happen, or `until` (virtual seconds)."""
-        while True:
-            self._serve()
-            at = self._next_time()
-            if at is None or at > until:
-                self.now = min(until, self.now if at is None else until)
-                return
-            self.now = max(self.now, at)
-            while self._queue and self._queue[0][0] <= self.now:
-                _, _, peer, datagram, port, by_group = heapq.heappop(self._queue)
-                self._arrive(self.clients[peer], datagram, port, by_group)
-            for client in self.clients.values():
-                if client.deadline is not None and client.deadline <= self.now:
-                    self._say(client, client.on_timer(self.now))
-            self.unicast.on_timer(self.now)
-            self.groups.on_timer(self.now)
 
     def _arrive(self, client: Multicast, datagram: bytes, port: int | None, by_group: bool) -> None:
         if port is not None:
@@ -217,34 +191,25 @@ class Group:
         elif not client.dead and (client.hears_multicast or not by_group):
             self._say(client, client.receive(datagram, self.now))
 
-    def _say(self, client: Multicast, datagrams: Iterable[bytes]) -> None:
-        for datagram in datagrams:
+    def _say(self, client: Multicast, said: Iterable[bytes]) -> None:
+        for datagram in said:
             port = 69 if datagram[1] == 1 else client.server_port
-            self._travel(client.peer, datagram, port, self._up, client.pause)
+            self._travel(client, datagram, port, self._up, client.pause)
 
     def _travel(
         self,
-        peer: Address,
+        client: Multicast,
         datagram: bytes,
         port: int | None,
         faults: tuple[Fault, ...],
         later: float = 0.0,
         by_group: bool = False,
     ) -> None:
-        times = [self.now + self._delay + later]
-        for fault in faults:
-            times = [arrival for at in times for arrival in fault(datagram, at)]
         arrow = "->" if port is not None else "<=" if by_group else "<-"
-        self.log.append(f"{self.now:9.4f} {peer[0]}:{peer[1]} {arrow} {datagram[:40]!r}{'' if times else ' lost'}")
-        for at in times:
-            heapq.heappush(self._queue, (at, next(self._order), peer, datagram, port, by_group))
-
-    def _next_time(self) -> float | None:
-        times = [client.deadline for client in self.clients.values()]
-        times += [self.unicast.next_timer(), self.groups.next_timer()]
-        if self._queue:
-            times.append(self._queue[0][0])
-        return min((at for at in times if at is not None), default=None)
+        self._send(
+            f"{client.peer[0]}:{client.peer[1]}", f"{arrow} {datagram[:40]!r}", datagram, faults, later,
+            partial(self._arrive, client, datagram, port, by_group),
+        )  # fmt: skip
 
     def _serve(self) -> None:
         for event in self.unicast.events():
@@ -264,9 +229,9 @@ class Group:
     def _deliver(self, to: Address, datagram: bytes, port: int) -> None:
         if to in self.clients:
             self.clients[to].server_port = port
-            self._travel(to, datagram, None, self._down)
+            self._travel(self.clients[to], datagram, None, self._down)
             return
         self.multicast_bytes += len(datagram) - 4
         for client in self.clients.values():
             if client.group == to and not (client.done or client.dead):
-                self._travel(client.peer, datagram, None, self._down, by_group=True)
+                self._travel(client, datagram, None, self._down, by_group=True)
