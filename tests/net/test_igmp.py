@@ -149,8 +149,8 @@ def test_a_bridge_that_queries_is_heard_and_in_time_missed(host: tuple[Namespace
             assert watch.heard("eth0") is None
             now += PATIENCE
             assert watch.misses("eth0")
-            await loop.run_in_executor(None, make_querier, switch, True)
-            with here:
+            with here:  # where the names of interfaces are looked up as queries come
+                await loop.run_in_executor(None, make_querier, switch, True)
                 while watch.heard("eth0") is None:
                     await asyncio.wait_for(heard.wait(), 60)
                     heard.clear()
