@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -422,6 +423,40 @@ def test_what_a_resumed_disk_does_not_hold_comes_from_the_group(
     assert server.finish.ok, server.finish.reason
     assert path.read_bytes() == disk
     assert fetched(server) <= len(image.frames[0]) + len(image.frames[-1])
+
+
+def test_a_claimed_chunk_that_comes_as_soon_as_it_is_wanted_is_not_lost(
+    machine: FakeMachine, image: StoredImage, disk: bytes, radio: Tune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The group sends it before the thread that found it missing on the disk has done anything else."""
+    path = interrupted(machine, image, disk, [], claimed=[7])
+    looked_at: SimpleQueue[tuple[int, bool]] = SimpleQueue()
+    take, done = Board.take, Radio.done
+
+    def note(board: Board, ordinal: int) -> bool:
+        taken = take(board, ordinal)
+        if ordinal == 7:
+            looked_at.put((ordinal, taken))
+        return taken
+
+    def bring(one: Radio, ordinal: int, ok: bool) -> None:
+        done(one, ordinal, ok)
+        if not ok:
+            one.give(ordinal, 0, image.frames[ordinal])
+            assert looked_at.get(timeout=60) == (7, True)
+
+    def play(one: Radio) -> None:
+        for ordinal, frame in enumerate(image.frames):
+            one.give(ordinal, 0, frame)
+
+    monkeypatch.setattr(Board, "take", note)
+    monkeypatch.setattr(Radio, "done", bring)
+    radio(play)
+    with image_server(image) as server:
+        run(machine, machine.options(server))
+    assert server.finish is not None
+    assert server.finish.ok, server.finish.reason
+    assert path.read_bytes() == disk
 
 
 def test_a_disk_that_refuses_ends_the_job_whatever_brings_the_image(

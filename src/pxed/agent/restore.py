@@ -274,9 +274,14 @@ class Restore:
     # -- chunks ------------------------------------------------------------------------------------------------------
 
     def _want_again(self, piece: Piece, *, by_http: bool = False) -> None:
+        # The group may bring it at once when the receiver wants it, and the board drops what it does not know as
+        # wanted: first the board. But what HTTP has brought must not be wanted by the receiver after that.
+        if not by_http:
+            self._board.again(piece.ordinal)
         if self._group:
             self._group.receiver.done(piece.ordinal, False)
-        self._board.again(piece.ordinal, by_http=by_http)
+        if by_http:
+            self._board.again(piece.ordinal, by_http=True)
 
     def _write_batch(self, chunks: Iterable[tuple[Piece, bytes]], raw: memoryview, *, by_cast: bool = False) -> None:
         """Gather chunks that lie together on the disk, and write each run of them at once."""
