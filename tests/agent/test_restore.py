@@ -9,6 +9,7 @@ import pytest
 
 from pxed.agent import board, fetcher, restore, session
 from pxed.agent.plan import BACKUP_TABLE
+from pxed.agent.progress import Tally
 from pxed.agent.resume import RECORD_BEGIN
 from pxed.agent.session import REBOOT, SHELL, run
 from pxed.agent.target import Target
@@ -330,18 +331,23 @@ def test_another_manifest_than_the_jobs_is_not_believed(machine: FakeMachine, im
 # -- the end of a job --------------------------------------------------------------------------------------------------
 
 
-def test_a_cancelled_job_ends_at_once(machine: FakeMachine, image: StoredImage, disk: bytes) -> None:
+def test_a_cancelled_job_ends_at_once(
+    machine: FakeMachine, image: StoredImage, disk: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = machine.add_disk("vda", len(disk), content=dirt(len(disk))[: len(disk)])
     server = ImageServer(image)
-    told = threading.Event()
+    told, stop = threading.Event(), Tally.stop
+
+    def note(tally: Tally, reason: str) -> None:
+        stop(tally, reason)
+        told.set()
 
     def cancel(url: str, handler: Handler) -> None:
-        if url.endswith("/report") and server.stop:
-            told.set()  # the answer to this report says stop
         if url.endswith("/data") and len(server.ranges) >= 4:
             server.stop = "cancelled by the operator"
-            told.wait(30)
+            told.wait(60)
 
+    monkeypatch.setattr(Tally, "stop", note)
     server.before = cancel
     with server:
         assert run(machine, machine.options(server)) == REBOOT
