@@ -2,7 +2,10 @@
 
 import json
 import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -158,27 +161,24 @@ def test_a_chunk_that_is_damaged_on_the_server_is_named(image: StoredImage, plac
     assert not place.exists()
 
 
-def test_control_c_stops_it_and_says_what_to_do(
-    image: StoredImage, place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, asked, pressed = threading.Thread.join, threading.Event(), threading.Event()
-
-    def join(self: threading.Thread, timeout: float | None = None) -> None:
-        if timeout == 0.2 and not pressed.is_set() and asked.wait(30):
-            pressed.set()
-            raise KeyboardInterrupt
-        real(self, timeout)
+def test_control_c_stops_it_and_says_what_to_do(image: StoredImage, place: Path) -> None:
+    """In a process of its own, with a real signal."""
+    asked = threading.Event()
 
     def busy(url: str, handler: Handler) -> None:
         if url.endswith("/data"):
             asked.set()
             raise Answer(503, "Busy.")
 
-    monkeypatch.setattr(threading.Thread, "join", join)
     with ImageServer(image, public=True, before=busy) as server:
-        done = call(server, place)
-    assert done.exit_code == 130
-    assert "goes on with what is there" in done.output
+        words = ["agent", "fetch", "golden", "--server", f"127.0.0.1:{server.port}", "--to", str(place)]
+        command = [sys.executable, "-c", "from pxed.cli import main; main()", *words, "--transport", "http"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as fetching:
+            assert asked.wait(30)
+            fetching.send_signal(signal.SIGINT)
+            _, said = fetching.communicate(timeout=30)
+    assert fetching.returncode == 130, said
+    assert said.splitlines()[-1] == "pxed: Interrupted; the same command goes on with what is there."
 
 
 @pytest.mark.parametrize(

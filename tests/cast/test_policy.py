@@ -434,6 +434,9 @@ def test_start_rules() -> None:
     assert starts("22:30", (0, 1348, 1), (1, 1352, 1)) == [False, True]
     assert starts("22:30", (0, 1351, 1), (1, 1352, 1)) == [False, False]
     assert starts("00:00", (0, 1439, 1), (1, 1, 1)) == [False, True]
+    # A clock that is set back, by a minute or an hour, has passed nothing.
+    assert starts("22:30", (0, 600, 1), (1, 599, 1), (2, 600, 1)) == [False, False, False]
+    assert starts("02:30", (0, 179, 1), (1, 120, 1), (2, 149, 1), (3, 150, 1)) == [False, False, False, True]
     assert starts("manual", (9999, 0, 50)) == [False]
 
 

@@ -297,6 +297,10 @@ def test_one_host_cannot_take_all_places(room: Classroom, monkeypatch: pytest.Mo
     first.fetch()
     room.until("has one that is done", lambda session: "done" in states(session))
     room.join("cccccccc").close()
+    monkeypatch.setattr(service, "MOST_OF_ADDRESS", 9)
+    monkeypatch.setattr(service, "MOST_JOINS_OF_ADDRESS", 3)
+    with pytest.raises(Refused, match="had 3 receivers of 127"):
+        room.join("dddddddd")
     for receiver in (first, second):
         receiver.close()
 

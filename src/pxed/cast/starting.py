@@ -2,6 +2,8 @@
 
 from pxed.config import Start
 
+_BACK = 720  # minutes between two looks from which on the clock is taken to have gone backwards
+
 
 class Starting:
     """Waits for a start rule to hold. It began once and for all."""
@@ -45,4 +47,7 @@ class Starting:
 
 
 def _passed(before: int, minute: int, wanted: int) -> bool:
-    return (wanted - before) % 1440 <= (minute - before) % 1440 if minute != before else wanted == minute
+    gone = (minute - before) % 1440
+    if gone > _BACK:  # nearly a day, within a moment: the clock was set back, as it is once a year
+        gone = 0
+    return (wanted - before) % 1440 <= gone if gone else wanted == minute

@@ -71,16 +71,17 @@ def _follow(work: "Fetch", tally: "Tally", title: str, as_json: bool) -> int:
     from pxed.errors import PxedError
 
     outcome: list[Fetched | BaseException] = []
+    ended = threading.Event()  # not `Thread.join`: after a Ctrl-C in it, Python 3.11 takes the thread for ended
 
     def run() -> None:
         try:
             outcome.append(work.run())
         except BaseException as error:
             outcome.append(error)
+        ended.set()
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    _watch(thread, work, tally, title, as_json)
+    threading.Thread(target=run, daemon=True).start()
+    _watch(ended, work, tally, title, as_json)
     end = outcome[0]
     if isinstance(end, PxedError):
         _fail(tally.stop_reason or str(end), as_json)
@@ -91,29 +92,29 @@ def _follow(work: "Fetch", tally: "Tally", title: str, as_json: bool) -> int:
     return 0
 
 
-def _watch(thread: threading.Thread, work: "Fetch", tally: "Tally", title: str, as_json: bool) -> None:
+def _watch(ended: threading.Event, work: "Fetch", tally: "Tally", title: str, as_json: bool) -> None:
     from pxed.cli import output
 
     if as_json:
-        while _join(thread, tally, 1.0):
+        while _goes_on(ended, tally, 1.0):
             transport, reason = work.transport
             _print_line(
                 "progress", {"done": tally.done, "total": tally.total, "transport": transport, "reason": reason}
             )
         return
     with output.progress(title) as show:
-        while _join(thread, tally, 0.2):
+        while _goes_on(ended, tally, 0.2):
             if tally.total:
                 show(tally.done, tally.total)
 
 
-def _join(thread: threading.Thread, tally: "Tally", seconds: float) -> bool:
-    """Wait for the thread; whether it still runs. Ctrl-C stops the work, which then ends by itself."""
+def _goes_on(ended: threading.Event, tally: "Tally", seconds: float) -> bool:
+    """Wait; whether the work still runs. Ctrl-C stops it, and it then ends by itself."""
     try:
-        thread.join(seconds)
+        return not ended.wait(seconds)
     except KeyboardInterrupt:
         tally.stop("Interrupted; the same command goes on with what is there.")
-    return thread.is_alive()
+        return True
 
 
 def _done(fetched: "Fetched", as_json: bool) -> None:

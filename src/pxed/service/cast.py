@@ -39,7 +39,9 @@ PERIOD = 0.5  # seconds between two reports of a receiver
 LINGER = 5.0  # seconds that a session without receivers waits for another one
 MOST_SESSIONS = 32
 MOST_RECEIVERS = 4000  # of a session; the sender keeps a record of each
-MOST_OF_ADDRESS = 32  # at once, of a session: a host that joins and joins must not shut out the room
+# Of a session: a host that joins and joins, or joins and leaves, must not shut out the room.
+MOST_OF_ADDRESS = 32  # at once
+MOST_JOINS_OF_ADDRESS = 256  # as long as the session lives
 REMEMBERED = 20  # ended sessions
 
 _DIRECTIONS = {Order.HTTP: "http", Order.LISTEN: "listen", Order.RECEIVE: "back"}
@@ -408,6 +410,8 @@ def _check_room(session: LiveSession, peer: str) -> None:
         raise RefusedError(f"session {session.name} has {MOST_RECEIVERS} receivers already")
     if session.present(peer) >= MOST_OF_ADDRESS:
         raise RefusedError(f"session {session.name} has {MOST_OF_ADDRESS} receivers of {peer} already")
+    if session.joins(peer) >= MOST_JOINS_OF_ADDRESS:
+        raise RefusedError(f"session {session.name} had {MOST_JOINS_OF_ADDRESS} receivers of {peer} already")
 
 
 def _errno(error: int) -> str:

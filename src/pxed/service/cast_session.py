@@ -99,6 +99,10 @@ class LiveSession:
         members = self.policy.members
         return sum(p.address == address and members[p.number].state not in gone for p in self._parties.values())
 
+    def joins(self, address: str) -> int:
+        """How many receivers of an address there have been."""
+        return sum(party.address == address for party in self._parties.values())
+
     def look_at_start(self, now: float, minute: int) -> bool:
         """Whether it begins now."""
         first = min((member.joined for member in self.policy.members.values()), default=None)
