@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from pxed.cast import member
 from pxed.cast.figures import Move, Note, Step
 from pxed.config import Cast, Config, Mtftp, Server, Tftp
 from pxed.errors import NotFoundError, RefusedError
@@ -303,6 +304,20 @@ def test_one_host_cannot_take_all_places(room: Classroom, monkeypatch: pytest.Mo
         room.join("dddddddd")
     for receiver in (first, second):
         receiver.close()
+
+
+def test_who_joins_and_is_not_heard_takes_http_next_time(room: Classroom, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A firewall lets no reports through: each session would make it wait in vain."""
+    monkeypatch.setattr(member, "DEAD_AFTER", 0.1)
+    monkeypatch.setattr(service, "LINGER", 60.0)
+    port, image = room.http.ports[0], room.library.get("demo").id
+    join("127.0.0.1", port, image, "aaaaaaaa")
+    room.until("has a receiver that is not heard", lambda session: states(session) == ["dead"])
+    with pytest.raises(Refused, match=r"reports of 127.0.0.1 do not come: is UDP port [0-9]+") as end:
+        join("127.0.0.1", port, image, "bbbbbbbb")
+    assert end.value.args[0] == 409
+    monkeypatch.setattr(service, "UNHEARD", 0.0)
+    room.join("cccccccc").close()  # it is tried again some time
 
 
 def test_groups_are_free_ones(library: Library) -> None:

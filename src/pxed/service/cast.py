@@ -43,6 +43,8 @@ MOST_RECEIVERS = 4000  # of a session; the sender keeps a record of each
 MOST_OF_ADDRESS = 32  # at once
 MOST_JOINS_OF_ADDRESS = 256  # as long as the session lives
 REMEMBERED = 20  # ended sessions
+# Seconds for which an address takes HTTP whose reports do not come: each session would make it wait in vain again.
+UNHEARD = 300.0
 
 _DIRECTIONS = {Order.HTTP: "http", Order.LISTEN: "listen", Order.RECEIVE: "back"}
 _REASONS = {Why.NONE: "", Why.DISK: "disk", Why.PORT: "port", Why.LOSS: "loss", Why.FEW: "few", Why.STORE: ""}
@@ -109,6 +111,7 @@ class CastService:
         self._live: dict[int, LiveSession] = {}
         self._ended: deque[ImageSession] = deque(maxlen=REMEMBERED)
         self._opening = asyncio.Lock()
+        self._unheard: dict[str, float] = {}  # when it was found that an address joins and its reports do not come
         self._counts: Counter[str] = Counter(joined=0)
         self._watch: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("pxed.cast")
@@ -176,6 +179,7 @@ class CastService:
         """The session for a receiver; see `service.http.Casts`."""
         if ":" in peer:
             raise RefusedError("sessions are joined by IPv4")
+        self._check_heard(peer)
         address = self._ipv4_for(local)
         interface = self._interface_of(address)
         session = self._find(wanted.image, address)
@@ -202,6 +206,13 @@ class CastService:
             symbol=session.symbol,
             period=PERIOD,
         )
+
+    def _check_heard(self, peer: str) -> None:
+        """Raises RefusedError when reports of an address do not come."""
+        since = self._clock() - UNHEARD
+        self._unheard = {address: at for address, at in self._unheard.items() if at > since}
+        if peer in self._unheard:
+            raise RefusedError(f"reports of {peer} do not come: is UDP port {self._sender.port} of the server open?")
 
     def _find(self, image: str, address: str) -> LiveSession | None:
         return next((s for s in self._live.values() if s.image.id == image and s.address == address), None)
@@ -350,6 +361,10 @@ class CastService:
 
     def _note(self, session: LiveSession, note: Note) -> None:
         party = session.party(note.number)
+        if note.what == "dead" and not session.heard(note.number):
+            self._unheard[party.address] = self._clock()
+        elif note.what == "back":
+            self._unheard.pop(party.address, None)
         self._counts[f"receiver.{note.what}"] += 1
         self._log.info(note.text, session=session.name, receiver=note.number, who=party.name, peer=party.address)
         self._tell(party, note.text)

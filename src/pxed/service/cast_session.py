@@ -79,6 +79,10 @@ class LiveSession:
         """Who is behind a number."""
         return self._parties[number]
 
+    def heard(self, number: int) -> bool:
+        """Whether a receiver has ever reported."""
+        return self.policy.members[number].heard.silence is not None
+
     # -- coming and going ------------------------------------------------------------------------------------------
 
     def number(self, receiver: str) -> int | None:
