@@ -116,9 +116,22 @@ def test_nothing_to_watch(pxed: Pxed, sessions: list[ImageSession]) -> None:
 
 def test_a_terminal_shows_who_is_late_first_and_as_many_as_fit() -> None:
     console = Console(width=160, force_terminal=False, record=True)
-    console.print(command._screen(SESSION, 2))
+    console.print(command._screen(SESSION, 2, 160))
     lines = console.export_text().splitlines()
     assert "pc-03" in lines[3] and "━" * 20 in lines[3] and "(late)" in lines[3]
     assert "pc-01" in lines[4]
     assert lines[-1] == "… and 2 more"
     assert "\x1b" not in console.export_text()
+
+
+def test_in_80_columns_every_figure_can_be_read() -> None:
+    console = Console(width=80, force_terminal=False, record=True)
+    console.print(command._screen(SESSION, 9, 80))
+    lines = console.export_text().splitlines()
+    head = next(n for n, line in enumerate(lines) if line.startswith("#"))
+    assert lines[head].split() == ["#", "MACHINE", "STATE", "%", "RATE", "LOSS", "QUEUE", "LEFT", "WHY"]
+    assert max(map(len, lines)) <= 80
+    shown = "\n".join(lines)
+    for receiver in SESSION.receivers:
+        for figure in (*command._cells(receiver)[2:7], command._cells(receiver)[8]):
+            assert figure in shown

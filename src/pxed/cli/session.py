@@ -33,11 +33,15 @@ if TYPE_CHECKING:
 __all__ = ["session"]
 
 _COLUMNS = ("#", "machine", "state", "%", "rate", "loss", "queue", "disk", "left", "why")
+_DISK = _COLUMNS.index("disk")
 # States after which nothing changes.
 _OVER = frozenset({"done", "left", "dead"})
 # On a terminal: lines that are not receivers.
 _AROUND = 6
 _BAR = 20  # characters
+_WIDE = 124  # columns of a terminal that has room for the bar, and for how fast the disk is
+# In one that is too narrow, these are cut off first.
+_YIELDING = frozenset({"machine", "why"})
 
 
 @click.group()
@@ -232,22 +236,29 @@ def _live(views: Iterator[ImageSession]) -> None:
     with Live(Text("asking …"), console=console, auto_refresh=False) as live:
         for view in views:
             rows = max(3, console.size.height - _AROUND)
-            live.update(_screen(view, rows), refresh=True)
+            live.update(_screen(view, rows, console.size.width), refresh=True)
 
 
-def _screen(one: ImageSession, rows: int) -> "RenderableType":
-    """A session, cut to so many receivers: those that are at work first, the slowest of them on top."""
+def _screen(one: ImageSession, rows: int, width: int) -> "RenderableType":
+    """A session, cut to so many receivers: those that are at work first, the slowest of them on top.
+
+    `width`: columns of the terminal.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in (*_COLUMNS[:3], "", *_COLUMNS[3:]):
-        grid.add_column(column.upper(), no_wrap=True, overflow="ellipsis")
+    wide = width >= _WIDE
+    grid = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1) if wide else (0, 1, 0, 0))
+    for column in (*_COLUMNS[:3], "", *_COLUMNS[3:]) if wide else (*_COLUMNS[:_DISK], *_COLUMNS[_DISK + 1 :]):
+        grid.add_column(column.upper(), no_wrap=column not in _YIELDING)
     shown = _interesting(one.receivers)[:rows]
     for receiver in shown:
-        cells = [Text(printable(cell)) for cell in _cells(receiver)]
+        cells = [Text(printable(cell), no_wrap=True, overflow="ellipsis") for cell in _cells(receiver)]
+        if not wide:
+            grid.add_row(*cells[:_DISK], *cells[_DISK + 1 :])
+            continue
         filled = round(_BAR * receiver.percent / 100)
         bar = Text("━" * filled, "green" if receiver.state in ("receiving", "done") else "yellow")
         grid.add_row(*cells[:3], bar.append("━" * (_BAR - filled), "bright_black"), *cells[3:])
