@@ -161,6 +161,23 @@ def test_a_file_of_too_many_blocks_goes_by_unicast(site: Site) -> None:
     assert site.running.wait_until(lambda now: now["outcome.ok"] == 1)["multicast.joined"] == 0
 
 
+def test_where_multicast_serves_as_many_as_it_can_the_others_get_unicast(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever forges requests and answers can keep multicast from others, and not their files."""
+    monkeypatch.setattr("pxed.service.tftp.MEMBERS", 1)
+    one, two = site.clients[:2]
+    site.lose(one, 20)
+    first = site.atftp(one)
+    site.running.wait_until(lambda now: now["multicast.running"] == 1)
+    site.finish(two, site.atftp(two))
+    site.finish(one, first)
+    figures = site.running.wait_until(lambda now: now["multicast.outcome.ok"] + now["outcome.ok"] == 2)
+    assert figures["multicast.joined"] == 1
+    site.finish(two, site.atftp(two))  # there is room again
+    assert site.running.statistics()["multicast.joined"] == 2
+
+
 def test_what_runs_is_listed_whoever_sends_it(site: Site) -> None:
     client = site.clients[0]
     site.lose(client, 100)

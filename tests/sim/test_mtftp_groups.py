@@ -41,8 +41,8 @@ def passes(net: Group) -> float:
 class Talk:
     """A GroupSender whose clients' every packet the test says."""
 
-    def __init__(self, data: bytes = FILE, *, count: int = 4, pacer: Pacer | None = None) -> None:
-        self.server = VirtualTftp(pacer=pacer, sender=GroupSender(GROUP[0], count, GROUP[1]))
+    def __init__(self, data: bytes = FILE, *, count: int = 4, pacer: Pacer | None = None, seed: int = 0) -> None:
+        self.server = VirtualTftp(pacer=pacer, sender=GroupSender(GROUP[0], count, GROUP[1], seed=seed))
         self.blob = Blob(data)
         self.ends: list[Finished] = []
 
@@ -196,6 +196,22 @@ def test_an_address_rests_before_it_is_used_again() -> None:
     talk.say(TWO, ack(196), 10)
     assert talk.join(THREE, 129) == [(THREE, 1)]
     assert (ONE, oack(True)) in talk.join(ONE, 131)
+
+
+def test_servers_do_not_all_begin_with_the_same_address() -> None:
+    """Members of a group of before a restart, or of another server, would take this file's blocks for theirs."""
+    assert Talk(count=240, seed=7 * 240 + 5).join(ONE) == [(ONE, oack(True, "239.255.78.5"))]
+
+
+def test_each_of_our_addresses_has_groups_of_its_own() -> None:
+    talk = Talk()
+    talk.join(ONE)
+    talk.server.join(Request(0, TWO, "10.1.0.1", "f", "octet", {"multicast": 0}), talk.blob, 0.0)
+    assert talk.replies(0.0) == [(TWO, oack(True, "239.255.78.1"))]
+
+
+def test_blocks_fit_an_ethernet_frame() -> None:
+    assert Talk().join(ONE, blksize=65464) == [(ONE, oack(True, blksize=1468))]
 
 
 @pytest.mark.parametrize(
@@ -361,6 +377,40 @@ def test_waiting_slaves_are_told_that_the_group_lives() -> None:
     assert len(told) - heard >= 3
     net.run()
     assert whole(clients[79:])
+
+
+def test_a_master_without_a_last_ack_has_the_file() -> None:
+    """ROMs jump into what they loaded: nobody waits half a minute for them."""
+    talk = Talk()
+    talk.join(ONE)
+    talk.say(ONE, ack(0))
+    assert talk.say(ONE, ack(BLOCKS - 1), 0.1) == [(GROUP, BLOCKS)]
+    for tenths in range(100):
+        talk.replies(0.2 + tenths / 10)
+    assert talk.outcomes() == [("10.0.0.7", "ok")]
+
+
+def test_who_was_silent_for_half_an_hour_is_forgotten() -> None:
+    """First answers may be forged: to be asked one after the other, each for seconds, takes so many for ever."""
+    talk = Talk()
+    for i in range(400):
+        peer = (f"10.1.{i // 200}.{i % 200 + 1}", 2070)
+        talk.join(peer)
+        talk.say(peer, ack(0))
+    for seconds in range(1, 1820):
+        talk.replies(float(seconds))
+    assert len(talk.outcomes()) == 400
+
+
+def test_a_slow_master_has_its_next_turn_after_the_others() -> None:
+    talk = Talk()
+    for peer in (ONE, TWO, THREE):
+        talk.join(peer)
+        talk.say(peer, ack(0))
+    for block in range(1, 60):  # 20 ms for each
+        talk.say(ONE, ack(block), block / 50)
+    assert talk.say(TWO, ack(BLOCKS - 1), 1.3) == [(GROUP, BLOCKS)]
+    assert talk.say(TWO, ack(BLOCKS), 1.3) == [(THREE, oack(True))]
 
 
 def test_a_slow_master_hands_over_to_a_faster_client() -> None:

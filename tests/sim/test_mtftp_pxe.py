@@ -90,6 +90,15 @@ def test_who_asks_during_a_pass_gets_no_answer_and_acknowledges_nothing() -> Non
     assert len(talk.asked) == 1
 
 
+def test_who_asks_while_the_acknowledging_client_is_silent_begins_no_pass() -> None:
+    talk = Talk()
+    talk.ask(ONE)
+    talk.say(ONE, ack(1), 0.001)
+    assert talk.ask(TWO, 1.5) == [(GROUP, 2)]
+    assert talk.say(ONE, ack(2), 1.6) == [(GROUP, 3)]
+    assert talk.drops() == {"merged": 1}
+
+
 def test_only_the_block_in_flight_is_repeated() -> None:
     talk = Talk()
     talk.ask(ONE)
@@ -358,6 +367,7 @@ def test_a_new_content_does_not_mend_the_gaps_of_the_former() -> None:
     assert talk.ask(TWO, 0.3) == [(TWO, 1), (GROUP, 1)]
     assert talk.say(TWO, ack(1), 0.3) == [(GROUP, 2)]
     talk.say(TWO, ack(BLOCKS), 0.3)
+    assert (talk.outcomes()[-1], talk.ends[-1].size) == (("10.0.0.8", "ok"), len(FILE))
     talk.replies(10.4)
     talk.ask(THREE, 10.5)
     assert talk.say(THREE, ack(2), 10.5) == []

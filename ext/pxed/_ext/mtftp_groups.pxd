@@ -59,6 +59,7 @@ cdef class GroupSender(Sender):
     # groups
     cdef void _close_group(self, Group *g, uint64_t now) noexcept nogil
     cdef void _hand_over(self, Group *g, uint64_t now) noexcept nogil
+    cdef void _tell_all(self, Group *g, uint64_t now) noexcept nogil
     cdef void _elect(self, Group *g, Member *m, uint64_t now) noexcept nogil
     cdef void _take_over(self, Group *g, Member *m, uint64_t block, uint64_t now) noexcept nogil
     cdef void _review(self, Group *g, uint64_t now) noexcept nogil

@@ -69,6 +69,9 @@ cdef uint64_t DEAF_AFTER = 700 * MS
 # Slaves are told that their group lives when it changes its master, this often at most: DATA does not reach those who
 # take no multicast, and iPXE gives up after 16 s.
 cdef uint64_t KEEPALIVE = 4000 * MS
+# Who has said nothing for so long is forgotten then: longer than the largest file takes by the slowest masters. First
+# answers can be forged, a dead member after the other is asked for seconds, and all the others are told so meanwhile.
+cdef uint64_t FORGOTTEN = 1_800_000 * MS
 # Masters slower than this per block are compared with others; firmware that polls its NIC by a timer takes 1-10 ms.
 cdef uint64_t SLOW = 10 * MS
 cdef uint64_t REVIEW_TIME = 1000 * MS
@@ -89,13 +92,12 @@ cdef inline bint _alone(Group *g) noexcept nogil:
 @cython.final
 @cython.no_gc
 cdef class GroupSender(Sender):
-    """Groups have `count` addresses from `first`, and one `port`. `seed` keys the table of `limit` members.
-
-    Raises ValueError for a range that is not of IPv4 or not from 1 to 1024 addresses.
+    """Groups have `count` addresses from `first`, and one `port`. `seed` keys the table of `limit` members, and
+    chooses the address that is taken first. Raises ValueError for a range that is not of IPv4 or not from 1 to 1024.
     """
 
     def __cinit__(self, first: str, uint32_t count, uint16_t port, *, uint64_t seed=0, size_t limit=20_000):
-        self.table = GroupTable(first, count, port)
+        self.table = GroupTable(first, count, port, seed)
         self.limit = limit
         self.members = Members(seed)
         self.wheel = Wheel()
@@ -323,7 +325,6 @@ cdef class GroupSender(Sender):
 
     cdef void _elect(self, Group *g, Member *m, uint64_t now) noexcept nogil:
         # `m` is told that it is the master, the former one that it is not.
-        cdef Link *link
         if m.trial:
             self._take_over(g, m, m.asked, now)
             return
@@ -338,11 +339,19 @@ cdef class GroupSender(Sender):
         self.counters.elections += 1
         self._tell(m)
         if now - g.told_at >= KEEPALIVE:
-            g.told_at = now
-            link = g.members.next
-            while link != &g.members:
-                self._tell(<Member *>link.owner)
-                link = link.next
+            self._tell_all(g, now)
+
+    cdef void _tell_all(self, Group *g, uint64_t now) noexcept nogil:
+        cdef Link *link = g.members.next
+        cdef Member *m
+        g.told_at = now
+        while link != &g.members:
+            m = <Member *>link.owner
+            link = link.next
+            if m != g.master and now - m.answered_at >= FORGOTTEN:
+                self._give_up(m, now)
+            else:
+                self._tell(m)
 
     cdef void _take_over(self, Group *g, Member *m, uint64_t block, uint64_t now) noexcept nogil:
         # A newcomer believes already that it is the master, and has the blocks up to `block`.

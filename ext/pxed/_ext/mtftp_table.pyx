@@ -22,9 +22,13 @@ cdef uint64_t QUARANTINE = 120_000_000_000
 @cython.final
 @cython.no_gc
 cdef class GroupTable:
-    """`count` addresses from `first`, all with `port`. Raises ValueError: not of IPv4, or not 1 to 1024."""
+    """`count` addresses from `first`, all with `port`. Raises ValueError: not of IPv4, or not 1 to 1024.
 
-    def __cinit__(self, first: str, uint32_t count, uint16_t port):
+    `seed` says which is the first that is taken: after a restart, and beside another server in the network, another
+    than that of a group whose members may still listen.
+    """
+
+    def __cinit__(self, first: str, uint32_t count, uint16_t port, uint64_t seed):
         cdef pxed_path path
         cdef bytes address = first.encode()
         cdef const uint8_t *v4
@@ -33,6 +37,7 @@ cdef class GroupTable:
         v4 = pxed_path_v4(&path)
         self.first = <uint32_t>v4[0] << 24 | <uint32_t>v4[1] << 16 | <uint32_t>v4[2] << 8 | v4[3]
         self.count = count
+        self.next = seed % count
         self.port = port
 
     cdef Group *group_for(self, pxed_blob *blob, uint16_t blksize, const pxed_path *client, uint64_t now

@@ -37,6 +37,10 @@ __all__ = ["TftpService"]
 TRANSFER_PORTS = 16
 # An engine has no more, for all addresses.
 SOCKETS = 64
+# Clients that are served by multicast at a time; whoever comes then is served as if there were none. Requests and
+# first answers can be forged, and a full table of the groups' engine, which is larger, would leave machines without any
+# answer.
+MEMBERS = 10_000
 
 # RFC 1350 error codes.
 _NOT_DEFINED = 0
@@ -97,6 +101,7 @@ class TftpService:
         self._engines = [Engine(secrets.randbits(64), pacer=self._rates.whole) for _ in range(threads)]
         self._mtftp = mtftp
         self._groups = _group_engine(mtftp, self._rates.whole) if mtftp.enabled else None
+        self._members = 0
         self._passes = Passes(mtftp, self._rates.whole) if mtftp.enabled else None
         self._blobs = BlobCache()
         # What each unfinished request was answered with, so that others find it for as long as it is being sent.
@@ -239,6 +244,7 @@ class TftpService:
                     asked.set_result(event)
             else:
                 self._running.pop((engine, event.id), None)
+                self._members -= engine is self._groups
                 self._note_end(event, {"by": "mtftp"} if engine in passes else {})
 
     async def _answer(self, engine: Engine, request: Request) -> None:
@@ -258,7 +264,8 @@ class TftpService:
         else:
             if (engine, request.id) not in self._running:  # it ended meanwhile
                 return
-            if self._groups and carries(request, blob):
+            if self._groups and self._members < MEMBERS and carries(request, blob):
+                self._members += 1
                 self._running[self._groups, self._groups.join(request, blob)] = blob
                 engine.forget(request.id)
             else:
