@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pxed._ext import cast
-from pxed._ext.cast_events import CastListing, CastUnreadable, admit, ask_session, open_session
+from pxed._ext.cast_events import CastListing, CastUnreadable, admit, ask_session, open_session, set_rate
 from pxed._ext.cast_sender import CastSender
 from pxed._ext.cast_source import CastSource
 from pxed._ext.engine import Engine
@@ -68,8 +68,8 @@ class Bench:
         made.bind((address, port))
         return made
 
-    def open(self) -> None:
-        self.engine.post(open_session(SESSION.id, SESSION.key, (GROUP, PORT), self.source, rate=20_000_000))
+    def open(self, rate: int = 20_000_000) -> None:
+        self.engine.post(open_session(SESSION.id, SESSION.key, (GROUP, PORT), self.source, rate=rate))
         self.engine.post(admit(SESSION.id, 1, RECEIVER))
 
     def report(self, source: socket.socket, *wants: tuple[int, int], receiver: int = 1) -> None:
@@ -126,9 +126,10 @@ def test_frames_leave_the_mapping_as_they_are(bench: Bench) -> None:
     assert bench.engine.statistics()["send_errors"] == 0
 
 
-def test_a_pack_that_is_cut_off_costs_its_chunks_and_nothing_else(bench: Bench) -> None:
+@pytest.mark.parametrize("end", [CHUNK + 5, 2 * CHUNK - 5])  # the latter in the page that chunk 1 ends in
+def test_a_pack_that_is_cut_off_costs_its_chunks_and_nothing_else(bench: Bench, end: int) -> None:
     """Reading the mapping behind the end of its file would be the end of the process."""
-    os.ftruncate(bench.pack.fileno(), CHUNK + 5)
+    os.ftruncate(bench.pack.fileno(), end)
     bench.open()
     bench.report(bench.own, (0, 3))
     assert sorted(bench.data(SYMBOLS)) == [(0, number) for number in range(SYMBOLS)]
@@ -137,6 +138,25 @@ def test_a_pack_that_is_cut_off_costs_its_chunks_and_nothing_else(bench: Bench) 
     bench.report(bench.own, (0, 3))
     assert sorted(bench.data(SYMBOLS))[0] == (0, 0)
     assert bench.engine.statistics()["unreadable"] == 2
+
+
+def test_a_pack_that_is_cut_off_while_a_frame_is_sent_costs_that_too(bench: Bench) -> None:
+    """The kernel cannot read then what was in memory: that is known at once, and nothing of it counts as sent."""
+    bench.open(rate=20_000)  # the first frame takes four seconds, a burst of 32 KiB aside
+    bench.report(bench.own, (0, 3))
+    first = bench.data(1)
+    os.ftruncate(bench.pack.fileno(), 4096)
+    assert bench.event(CastUnreadable) == CastUnreadable(SESSION.id, 0, errno.ENODATA)
+    bench.engine.post(set_rate(SESSION.id, 20_000_000))
+    assert {bench.event(CastUnreadable).chunk, bench.event(CastUnreadable).chunk} == {1, 2}
+    bench.engine.post(ask_session(SESSION.id))
+    listing, statistics = bench.event(CastListing), bench.engine.statistics()
+    assert (listing.unreadable, statistics["unreadable"], statistics["send_errors"]) == (3, 3, 0)
+    assert (statistics["datagrams"], statistics["bytes"]) == (listing.sent, listing.bytes)
+    heard = len(first)
+    while isinstance(one := bench.hear(bench.group), cast.Data):
+        heard += 1
+    assert heard == listing.sent < SYMBOLS and one.sequence >= heard
 
 
 def test_reports_of_strangers_change_nothing(bench: Bench) -> None:

@@ -1,5 +1,6 @@
 """Multicast sessions over real sockets: joined over HTTP, sent by the engine, watched by the policy."""
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from pxed.cast import member
 from pxed.cast.figures import Move, Note, Step
@@ -278,6 +280,16 @@ def test_an_image_whose_pack_is_cut_off_is_refused_by_words(room: Classroom, tmp
         with pytest.raises(Refused, match="hurt cannot be read from the store") as refused:
             join("127.0.0.1", room.http.ports[0], image.id, "cccccccc")
         assert refused.value.args[0] == 409
+
+
+def test_chunks_that_cannot_be_read_are_one_line_for_the_operator(room: Classroom) -> None:
+    """A pack that is cut off while a session sends it may have thousands."""
+    with closing(room.join("aaaaaaaa")), capture_logs() as logs:
+        session = next(iter(room.casts._live.values()))
+        for chunk in range(3):
+            room.loop.call(lambda chunk=chunk: room.casts._unreadable(session.id, chunk, errno.ENODATA))
+        assert [line["chunk"] for line in logs if line["event"] == "a chunk cannot be read"] == [0]
+        assert room.sessions()[-1].trouble.startswith("Chunk 2 cannot be read from the store")
 
 
 def test_a_full_house_is_refused(room: Classroom, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:

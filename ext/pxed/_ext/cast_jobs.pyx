@@ -22,10 +22,10 @@ from pxed._ext.cast_session cimport (
     BUSY, MOST_BLOCKS, Chunk, Claim, Made, Repair, session_all_heard, session_symbols,
 )
 from pxed._ext.cast_source cimport (
-    PXED_FRAME_BAD, PXED_FRAME_READY, pxed_cast_frame_ask, pxed_cast_frame_failed, pxed_cast_frame_read,
-    pxed_cast_frame_sent, pxed_cast_frame_stored,
+    PXED_FRAME_BAD, PXED_FRAME_READY, pxed_cast_frame_ask, pxed_cast_frame_failed, pxed_cast_frame_faulted,
+    pxed_cast_frame_read, pxed_cast_frame_sent, pxed_cast_frame_stored,
 )
-from pxed._ext.cast_wants cimport chunk_unwant, claim_free
+from pxed._ext.cast_wants cimport chunk_give_up, chunk_unwant, claim_free
 from pxed._ext.parity cimport parity_encode
 from pxed._ext.ring cimport Link, ring_append, ring_first, ring_remove
 
@@ -64,11 +64,15 @@ cdef void _go(Session *s, Job *job) noexcept nogil:
 
 
 cdef void job_sent(Session *s, Job *job, uint64_t now) noexcept nogil:
-    cdef Chunk *c = &s.chunk[job.chunk]
     s.balance = max(s.balance - 1, 0) if job == &s.walk else min(s.balance + 1, MOST_BALANCE)
     job.next = <uint32_t>bits_next(job.set, job.numbers, job.next + 1)
-    if job.next < job.numbers:
-        return
+    if job.next == job.numbers:
+        _end(s, job, now)
+
+
+cdef void _end(Session *s, Job *job, uint64_t now) noexcept nogil:
+    # It was sent, or as much of it as can be.
+    cdef Chunk *c = &s.chunk[job.chunk]
     job.active = False
     c.sent_at = s.sequence
     c.time = now
@@ -82,15 +86,22 @@ cdef void job_sent(Session *s, Job *job, uint64_t now) noexcept nogil:
     pxed_cast_frame_sent(s.source, job.chunk)
 
 
+cdef void job_unsent(Session *s, uint32_t chunk) noexcept nogil:
+    if pxed_cast_frame_faulted(s.source, chunk) == PXED_FRAME_BAD:
+        chunk_give_up(s, chunk)
+    if s.walk.active and s.walk.chunk == chunk:
+        _end(s, &s.walk, s.chunk[chunk].time)
+    if s.repair.active and s.repair.chunk == chunk:
+        _end(s, &s.repair, s.chunk[chunk].time)
+
+
 cdef bint _in_memory(Session *s, uint32_t chunk, uint64_t now) noexcept nogil:
     cdef int state = pxed_cast_frame_ask(s.source, chunk)
     if state == PXED_FRAME_READY:
         return True
     s.send_at = min(s.send_at, now + DISK)
     if state == PXED_FRAME_BAD:
-        s.failed = chunk + 1
-        s.unreadable += 1
-        chunk_unwant(s, chunk)
+        chunk_give_up(s, chunk)
     return False
 
 
@@ -209,9 +220,7 @@ cdef bint _begin_repair(Session *s, Repair *p) noexcept nogil:
             _add_claim(job, claim, most)
     made = _choose_parity(s, job, most)
     if made and not _make_parity(s, job, made):
-        s.failed = p.chunk + 1
-        s.unreadable += 1
-        chunk_unwant(s, p.chunk)
+        chunk_give_up(s, p.chunk)
         return False
     _forget_small(s, p)
     _go(s, job)

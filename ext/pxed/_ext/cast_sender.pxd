@@ -50,5 +50,7 @@ cdef class CastSender(Sender):
     cdef void _turn(self, Session *s, pxed_batch *batch, uint64_t now) noexcept nogil
     cdef bint _fill_symbol(self, Session *s, Job *job, uint32_t size, bint run, pxed_batch *batch, uint64_t now
                            ) noexcept nogil
+    cdef void _unsent(self, const uint8_t *header, size_t size) noexcept nogil
+    cdef void _tell_failed(self, Session *s) noexcept nogil
     cdef bint _may_send(self, Session *s, uint32_t size, uint64_t now) noexcept nogil
     cdef bint _repair_goes_on(self, Session *s, uint64_t now) noexcept nogil

@@ -21,8 +21,8 @@ from libc.string cimport memcpy, memset
 
 from pxed._ext.cast cimport (
     CAST_ALIVE, CAST_HEADER, CAST_LEAVING, CAST_OK, CAST_ORDER_CLOSED, CAST_ORDER_HTTP, CAST_ORDER_UNKNOWN, CAST_REPORT,
-    CAST_REPORT_NOW, CAST_TAKES_HTTP, CAST_WHY_CLOSING, CAST_WHY_UNKNOWN, CastData, CastMark, cast_get_report,
-    cast_peek, cast_put_data, cast_put_mark, cast_put_order, cast_symbol_size,
+    CAST_REPORT_NOW, CAST_TAKES_HTTP, CAST_WHY_CLOSING, CAST_WHY_UNKNOWN, CastData, CastMark, cast_get_data,
+    cast_get_report, cast_peek, cast_put_data, cast_put_mark, cast_put_order, cast_symbol_size,
 )
 from pxed._ext.cast_events cimport (
     VERB_ADMIT, VERB_ASK, VERB_CLOSE, VERB_DIRECT, VERB_HOLD, VERB_OPEN, VERB_RATE, record_of,
@@ -31,7 +31,7 @@ from pxed._ext.cast_figures cimport (
     TELL_CLOSED, TELL_REFUSED, TELL_UNREADABLE, ListingFigures, Telling, counters_dict, list_session,
 )
 from pxed._ext.cast_intake cimport DROP_NO_SESSION, DROP_NOT_A_REPORT, DROP_RECEIVER, report_take
-from pxed._ext.cast_jobs cimport job_choose, job_sent, repairs_promote_all
+from pxed._ext.cast_jobs cimport job_choose, job_sent, job_unsent, repairs_promote_all
 from pxed._ext.cast_session cimport (
     Receiver, receiver_admit, receiver_direct, receiver_find, session_all_heard, session_check, session_clear_spent,
     session_close, session_free, session_give_up_waiting, session_has_finishers, session_live, session_new,
@@ -39,7 +39,7 @@ from pxed._ext.cast_session cimport (
 )
 from pxed._ext.cast_source cimport pxed_cast_frame_data, pxed_cast_frame_error, pxed_cast_source
 from pxed._ext.cast_wants cimport wants_audit
-from pxed._ext.linux_net cimport pxed_batch_add, pxed_batch_extend, pxed_batch_has_room
+from pxed._ext.linux_net cimport iovec, pxed_batch_add, pxed_batch_extend, pxed_batch_has_room
 from pxed._ext.pacer cimport pxed_pacer_give_back, pxed_pacer_ready_at, pxed_pacer_take
 from pxed._ext.ring cimport ring_first
 from pxed._ext.sender cimport COMMAND_OWN, EVENT_OWN, Event
@@ -168,6 +168,13 @@ cdef class CastSender(Sender):
             if s is NULL:
                 return self.answer_count != 0
             self._turn(s, batch, now)
+
+    cdef void unsent(self, const pxed_batch *batch) noexcept nogil:
+        cdef unsigned int i
+        cdef const iovec *piece
+        for i in range(batch.unsent):
+            piece = batch.unsent_piece[i]
+            self._unsent(<const uint8_t *>piece[0].iov_base, piece[0].iov_len + piece[1].iov_len)
 
     cdef void close(self) noexcept nogil:
         cdef Session *s
@@ -368,10 +375,7 @@ cdef class CastSender(Sender):
                 run = False
             job = job_choose(s, now)
             if s.failed:
-                self.counters.unreadable += 1
-                self._tell(TELL_UNREADABLE, s.wire.session, s.failed - 1,
-                           pxed_cast_frame_error(s.source, s.failed - 1))
-                s.failed = 0
+                self._tell_failed(s)
                 continue
             if job is NULL:
                 if self._repair_goes_on(s, now) or s.mark:
@@ -428,6 +432,32 @@ cdef class CastSender(Sender):
         self.counters.bytes += size
         job_sent(s, job, now)
         return size == s.wire.symbol
+
+    cdef void _unsent(self, const uint8_t *header, size_t size) noexcept nogil:
+        # A symbol with its header. Its sequence number is gone, a datagram lost: later ones are on their way already.
+        cdef uint8_t kind = 0
+        cdef uint64_t id = 0
+        cdef CastData data
+        cdef Session *s
+        self.counters.data -= 1
+        self.counters.bytes -= size - CAST_HEADER
+        cast_peek(header, size, &kind, &id)
+        s = self._find(id)
+        if s is NULL or cast_get_data(header, size, &s.wire, &data) != CAST_OK:
+            return  # it has ended meanwhile
+        s.sent -= 1
+        s.bytes -= data.size
+        if s.repair.symbols and s.repair.chunk == data.chunk:
+            s.repaired -= 1
+            self.counters.repaired -= 1
+        job_unsent(s, data.chunk)
+        if s.failed:
+            self._tell_failed(s)
+
+    cdef void _tell_failed(self, Session *s) noexcept nogil:
+        self.counters.unreadable += 1
+        self._tell(TELL_UNREADABLE, s.wire.session, s.failed - 1, pxed_cast_frame_error(s.source, s.failed - 1))
+        s.failed = 0
 
     cdef bint _repair_goes_on(self, Session *s, uint64_t now) noexcept nogil:
         # Nothing is to be sent for now. Whether that has changed; if not, the group may have to be asked.

@@ -62,6 +62,7 @@ cdef struct Chunk:
     uint32_t whole                       # receivers that want it whole
     uint8_t parities                     # numbers below this were used since it was sent whole
     uint8_t counted                      # its symbols are in `needed`
+    bint unreadable                      # for good: what is wanted of it is not heard
 
 
 cdef struct Receiver:

@@ -31,7 +31,8 @@
 
 typedef struct {
     const uint8_t *data;
-    size_t size;
+    size_t size;                     /* of the mapping */
+    uint64_t end;                    /* of the file, as it was found last */
     int fd;
 } pxed_cast_pack;
 
@@ -129,6 +130,7 @@ static inline int pxed_cast_add_pack(pxed_cast_source *s, int fd) {
     }
     p->data = (const uint8_t *)at;
     p->size = (size_t)st.st_size;
+    p->end = (uint64_t)st.st_size;
     return (int)s->packs++;
 }
 
@@ -185,12 +187,25 @@ static inline int pxed_cast_frame_read(const pxed_cast_source *s, uint32_t i, ui
     return 0;
 }
 
+/* Whether a frame's pack still reaches to its end. The page in which a file ends can be read to its own end, as zeros. */
+static inline int pxed_cast_frame_is_whole(const pxed_cast_source *s, uint32_t i, uint64_t *end) {
+    const pxed_cast_frame *f = &s->frame[i];
+    struct stat st;
+    if (fstat(s->pack[f->pack].fd, &st) < 0)
+        return 1;                    /* not so on any file system of a disk; sending it says what it is */
+    *end = (uint64_t)st.st_size;
+    return f->offset + f->stored <= *end;
+}
+
 /* Brings a frame into memory and the page tables. 0, or an errno. */
 static inline int pxed_cast_frame_fetch(const pxed_cast_source *s, uint32_t i) {
     const pxed_cast_frame *f = &s->frame[i];
     uint64_t from = f->offset & ~(uint64_t)(sysconf(_SC_PAGESIZE) - 1);
+    uint64_t end;
     uint8_t *copy;
     int error;
+    if (!pxed_cast_frame_is_whole(s, i, &end))
+        return ENODATA;
     if (madvise((void *)(s->pack[f->pack].data + from), (size_t)(f->offset + f->stored - from), MADV_POPULATE_READ) == 0)
         return 0;
     /* An older kernel, or a bad page: reading it says which. */
@@ -268,6 +283,29 @@ static inline void pxed_cast_frame_sent(pxed_cast_source *s, uint32_t i) {
     uint8_t ready = PXED_FRAME_READY;
     if (s->read_ahead)
         __atomic_compare_exchange_n(&s->state[i], &ready, PXED_FRAME_COLD, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
+/* The kernel could not read a frame's bytes though they had been in memory: the state it is in. When its pack has been cut
+ * off, the others behind that end are as bad. Else it is the disk's, and the reader will find out. For who sends; it is
+ * not called by two threads at a time. */
+static inline int pxed_cast_frame_faulted(pxed_cast_source *s, uint32_t i) {
+    uint32_t pack = s->frame[i].pack, other;
+    uint64_t end = 0;
+    if (pxed_cast_frame_state(s, i) == PXED_FRAME_BAD)
+        return PXED_FRAME_BAD;
+    if (pxed_cast_frame_is_whole(s, i, &end)) {
+        if (!s->read_ahead)
+            pxed_cast_frame_failed(s, i, EFAULT);
+        pxed_cast_frame_sent(s, i);
+    } else if (end < s->pack[pack].end) {
+        s->pack[pack].end = end;
+        for (other = 0; other < s->frames; other++)
+            if (s->frame[other].pack == pack && s->frame[other].offset + s->frame[other].stored > end)
+                pxed_cast_frame_failed(s, other, ENODATA);
+    } else {
+        pxed_cast_frame_failed(s, i, ENODATA);   /* the reader had it in memory, and said so after that */
+    }
+    return pxed_cast_frame_state(s, i);
 }
 
 #endif

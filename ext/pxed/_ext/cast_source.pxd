@@ -30,6 +30,7 @@ cdef extern from "cast_source.h" nogil:
     int pxed_cast_frame_read(const pxed_cast_source *source, uint32_t i, uint8_t *into)
     void pxed_cast_frame_sent(pxed_cast_source *source, uint32_t i)
     void pxed_cast_frame_failed(pxed_cast_source *source, uint32_t i, int error)
+    int pxed_cast_frame_faulted(pxed_cast_source *source, uint32_t i)
     int pxed_cast_frame_error(const pxed_cast_source *source, uint32_t i)
 
 

@@ -13,6 +13,8 @@ cdef void claims_forget(Session *s, Receiver *r, uint32_t begin, uint32_t stop) 
 cdef void wants_merge(Session *s, Receiver *r, const CastReport *report, uint64_t heard) noexcept nogil
 # The chunk is going to be sent whole, or what is claimed of it: nobody wants it any more until they say so again.
 cdef void chunk_unwant(Session *s, uint32_t chunk) noexcept nogil
+# The chunk cannot be read: nobody gets it from here. `failed` is to be told.
+cdef void chunk_give_up(Session *s, uint32_t chunk) noexcept nogil
 cdef void claim_free(Session *s, Claim *claim) noexcept nogil
 # Whether the wants of a report fit the image.
 cdef bint wants_fit(const Session *s, const CastReport *report) noexcept nogil

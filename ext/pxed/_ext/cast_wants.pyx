@@ -19,7 +19,6 @@ from pxed._ext.cast cimport (
     CAST_SYMBOL_WORDS, CAST_WHOLE, CastWant, CastWants, cast_next_want, cast_want_symbols, cast_wants,
 )
 from pxed._ext.cast_session cimport MOST_CLAIMS, Chunk, Repair, session_symbols
-from pxed._ext.cast_source cimport PXED_FRAME_BAD, pxed_cast_frame_state
 from pxed._ext.ring cimport Link, ring_append, ring_first, ring_init, ring_remove
 
 
@@ -57,7 +56,7 @@ cdef bint wants_set_run(Session *s, Receiver *r, uint32_t begin, uint32_t stop, 
             new &= new - 1
             if s.chunk[chunk].whole_at > heard:
                 s.stale_wants += 1
-            elif pxed_cast_frame_state(s.source, chunk) != PXED_FRAME_BAD:
+            elif not s.chunk[chunk].unreadable:
                 bits_set(r.wants, chunk)
                 r.whole += 1
                 s.chunk[chunk].whole += 1
@@ -133,7 +132,7 @@ cdef void _claim(Session *s, Receiver *r, uint32_t chunk, const CastWant *want) 
     cdef size_t words = bits_words(symbols)
     cdef Claim *claim
     cdef Repair *p
-    if s.claims >= MOST_CLAIMS or pxed_cast_frame_state(s.source, chunk) == PXED_FRAME_BAD:
+    if s.claims >= MOST_CLAIMS or s.chunk[chunk].unreadable:
         return
     claim = <Claim *>calloc(1, sizeof(Claim) + words * sizeof(uint64_t))
     p = _repair_of(s, chunk) if claim is not NULL else NULL
@@ -209,6 +208,14 @@ cdef void chunk_unwant(Session *s, uint32_t chunk) noexcept nogil:
                 r.whole -= 1
         c.whole = 0
     _note(s, chunk)
+
+
+cdef void chunk_give_up(Session *s, uint32_t chunk) noexcept nogil:
+    if not s.chunk[chunk].unreadable:
+        s.chunk[chunk].unreadable = True
+        s.unreadable += 1
+        s.failed = chunk + 1
+    chunk_unwant(s, chunk)
 
 
 # -- the test of it ----------------------------------------------------------------------------------------------------

@@ -395,6 +395,8 @@ cdef class Engine:
                 return
             self.stuck += self.batch.count - self.batch.sent
         for _round in range(ROUNDS):
+            if self.batch.unsent:
+                self.sender.unsent(self.batch)
             pxed_batch_clear(self.batch)
             self.batch_at = now
             self.more = self.sender.fill(self.batch, now)

@@ -147,16 +147,18 @@ typedef struct {
     unsigned sent;                /* of these, how many have left */
     unsigned pieces;
     unsigned headers;
+    unsigned unsent;              /* datagrams whose bytes the kernel could not read (EFAULT) */
     struct mmsghdr message[PXED_BATCH_MESSAGES];
     pxed_path path[PXED_BATCH_MESSAGES];
     uint16_t segment[PXED_BATCH_MESSAGES];     /* bytes per datagram of a run; of a single one its length */
     uint16_t segments[PXED_BATCH_MESSAGES];
     struct iovec piece[PXED_BATCH_PIECES];
+    struct iovec *unsent_piece[PXED_BATCH_PIECES];  /* header and data of each of those */
     uint8_t header[PXED_BATCH_HEADERS];
     uint8_t control[PXED_BATCH_MESSAGES][PXED_CONTROL_SPACE] __attribute__((aligned(8)));
 } pxed_batch;
 
-static inline void pxed_batch_clear(pxed_batch *b) { b->count = b->sent = b->pieces = b->headers = 0; }
+static inline void pxed_batch_clear(pxed_batch *b) { b->count = b->sent = b->pieces = b->headers = b->unsent = 0; }
 
 static inline int pxed_batch_has_room(const pxed_batch *b, size_t header) {
     return b->count < PXED_BATCH_MESSAGES && b->pieces + 2 <= PXED_BATCH_PIECES
@@ -310,8 +312,8 @@ static inline int pxed_inbox_truncated(const pxed_inbox *in, int i) {
 
 static inline const uint8_t *pxed_inbox_data(const pxed_inbox *in, int i) { return in->data[i]; }
 
-/* Sends one run as single datagrams, for kernels or devices that refuse UDP_SEGMENT. What the socket does not take is
- * lost like any datagram. Each datagram of a run is two pieces, but for an empty last block, which is one. */
+/* Sends one run as single datagrams, for kernels or devices that refuse UDP_SEGMENT, or for the bytes of one of them. What
+ * the socket does not take is lost like any datagram; what the kernel cannot read is noted. Each datagram of a run is two pieces, but for an empty last block, which is one. */
 static inline void pxed_batch_send_singly(pxed_batch *b, unsigned i, int fd, int bound) {
     struct msghdr whole = b->message[i].msg_hdr, one;
     size_t at;
@@ -321,8 +323,11 @@ static inline void pxed_batch_send_singly(pxed_batch *b, unsigned i, int fd, int
     for (at = 0; at < whole.msg_iovlen; at += one.msg_iovlen) {
         one.msg_iov = whole.msg_iov + at;
         one.msg_iovlen = whole.msg_iovlen - at < 2 ? 1 : 2;
-        if (sendmsg(fd, &one, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+        if (sendmsg(fd, &one, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+            continue;
+        if (errno != EFAULT)
             return;
+        b->unsent_piece[b->unsent++] = one.msg_iov;
     }
 }
 

@@ -39,6 +39,8 @@ cdef extern from "linux_net.h" nogil:
     ctypedef struct pxed_batch:
         unsigned int count
         unsigned int sent
+        unsigned int unsent
+        iovec **unsent_piece
         mmsghdr *message
         pxed_path *path
         uint16_t *segment

@@ -80,6 +80,8 @@ cdef class Sender:
     # Append datagrams to an empty batch; True when there is more to send than fitted. Data slices stay valid until the
     # next call of `fill`.
     cdef bint fill(self, pxed_batch *batch, uint64_t now) noexcept nogil
+    # The kernel could not read the data of some datagrams of the last `fill`: they have not left, and will not.
+    cdef void unsent(self, const pxed_batch *batch) noexcept nogil
     # End everything; no event is made.
     cdef void close(self) noexcept nogil
 

@@ -38,6 +38,9 @@ cdef class Sender:
     cdef bint fill(self, pxed_batch *batch, uint64_t now) noexcept nogil:
         return False
 
+    cdef void unsent(self, const pxed_batch *batch) noexcept nogil:
+        pass
+
     cdef void close(self) noexcept nogil:
         pass
 

@@ -6,7 +6,7 @@ set (IP_PMTUDISC_DONT): a block that is too long for some link arrives in fragme
 """
 import socket
 
-from libc.errno cimport EAGAIN, EINTR, EIO, errno
+from libc.errno cimport EAGAIN, EFAULT, EINTR, EIO, errno
 from libc.stdint cimport uint8_t, uint32_t
 
 from pxed._ext.linux_net cimport (
@@ -120,8 +120,9 @@ cdef bint send_batch(pxed_batch *batch, UdpSocket *sockets) noexcept nogil:
 
 cdef void _refused(pxed_batch *batch, unsigned int i, UdpSocket *sock, int error) noexcept nogil:
     # One message cannot be sent: a run goes out singly, a single datagram is lost (its timer will see to it).
-    # EINVAL, EMSGSIZE: segments beyond the path's MTU. EIO: the device has no checksum offload, for good.
-    if batch.segments[i] > 1:
+    # EINVAL, EMSGSIZE: segments beyond the path's MTU. EIO: the device has no checksum offload, for good. EFAULT:
+    # bytes of some cannot be read; the others leave, and it is noted which did not.
+    if batch.segments[i] > 1 or error == EFAULT:
         if error == EIO:
             sock.no_segmentation = True
         pxed_batch_send_singly(batch, i, sock.fd, sock.bound)

@@ -25,6 +25,7 @@ from pxed.images.library import Image, Library
 from pxed.service.cast_engine import CastEngine, Figures
 from pxed.service.cast_limits import Limits
 from pxed.service.cast_session import LiveSession, Party
+from pxed.service.quiet import Throttle
 from pxed.service.transactions import Transactions
 from pxed.types import CastJoin, CastSession, Event, ImageSession, Job
 from pxed.types import CastOrder as Order
@@ -115,6 +116,7 @@ class CastService:
         self._counts: Counter[str] = Counter(joined=0)
         self._watch: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("pxed.cast")
+        self._lines = Throttle(clock)  # about chunks that cannot be read: a pack has thousands
         self.configure(config)
 
     def configure(self, config: Config) -> None:
@@ -406,7 +408,9 @@ class CastService:
             found.trouble = (
                 f"Chunk {chunk} cannot be read from the store ({_errno(error)}); `pxed image verify` tells more."
             )
-            self._log.error("a chunk cannot be read", session=found.name, chunk=chunk, error=_errno(error))
+            if (left_out := self._lines.passes(session)) is not None:
+                where = {"session": found.name, "chunk": chunk}
+                self._log.error("a chunk cannot be read", **where, error=_errno(error), left_out=left_out)
 
     def _refused(self, session: int, error: int) -> None:
         """The sender could not obey an order."""
