@@ -12,7 +12,7 @@ from pxed._ext.tftp_events import Request
 
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
-from posix.unistd cimport read, write
+from posix.unistd cimport close as close_fd, read, write
 
 from pxed._ext.blob cimport Blob
 from pxed._ext.linux_net cimport (
@@ -32,7 +32,7 @@ from pxed._ext.linux_net cimport (
 )
 from pxed._ext.orders cimport Order, forget_command, join_command, list_command, refuse_command, send_command
 from pxed._ext.pacer cimport Pacer
-from pxed._ext.sender cimport Command, Event, Sender, free_command
+from pxed._ext.sender cimport Command, Event, Sender, free_command, free_events
 from pxed._ext.tftp_events cimport Ledger
 from pxed._ext.tftp_sender cimport TftpSender
 from pxed._ext.tftp_tids cimport TID_SOCKETS
@@ -76,9 +76,9 @@ cdef class Engine:
     cdef Sender sender
     cdef TftpSender tftp            # the same; None when another sender takes its place
     cdef Ledger ledger
-    cdef list sockets
+    cdef list addresses             # (address, port) of each socket
     cdef list pacers                # kept alive for the sender
-    cdef UdpSocket udp[SOCKETS]
+    cdef UdpSocket udp[SOCKETS]     # their descriptors are the engine's own
     cdef unsigned int socket_count
     cdef pxed_inbox *inbox
     cdef pxed_batch *batch
@@ -108,7 +108,7 @@ cdef class Engine:
         if pacer is not None:
             self.sender.lines.whole = &pacer.c
         self.ledger = Ledger(self.sender)
-        self.sockets = []
+        self.addresses = []
         self.inbox = <pxed_inbox *>PyMem_RawCalloc(1, sizeof(pxed_inbox))
         self.batch = <pxed_batch *>PyMem_RawCalloc(1, sizeof(pxed_batch))
         if self.inbox is NULL or self.batch is NULL:
@@ -118,16 +118,17 @@ cdef class Engine:
         self.event_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def __dealloc__(self):
-        # The thread holds a reference to the engine, so it has ended (or never began).
-        for sock in self.sockets:
-            sock.close()
-        for fd in (self.wake_fd, self.event_fd):
-            if fd >= 0:
-                os.close(fd)
+        # The thread holds a reference to the engine, so it has ended (or never began). Nothing of Python is used here:
+        # in a cycle of garbage it may have been taken apart already.
+        self._close_sockets()
+        if self.wake_fd >= 0:
+            close_fd(self.wake_fd)
+        if self.event_fd >= 0:
+            close_fd(self.event_fd)
         PyMem_RawFree(self.inbox)
         PyMem_RawFree(self.batch)
         self._free_commands(self._take_commands())
-        self.ledger.take(self.first_event)
+        free_events(self.first_event)
         pthread_mutex_destroy(&self.lock)
 
     @property
@@ -154,7 +155,7 @@ cdef class Engine:
         """
         if self.thread is not None:
             raise RuntimeError("the engine runs")
-        if len(self.sockets) + len(addresses) > SOCKETS:
+        if self.socket_count + len(addresses) > SOCKETS:
             raise ValueError(f"an engine serves at most {SOCKETS} addresses")
         opened = []
         try:
@@ -168,20 +169,19 @@ cdef class Engine:
             for sock in opened:
                 sock.close()
             raise
-        self._take(opened, pacer)
-        return [sock.getsockname()[:2] for sock in opened]
+        return self._take(opened, pacer)
 
     def bind_transfers(self, ports, int count, *, Pacer pacer=None) -> list:
         """Give the transfers that are asked for at the address bound last ports of their own there, in turn: the first
         `count` of the iterator `ports` that are free. Returns them; it has none when none was free. Before `start`.
         """
         cdef unsigned int asked = self.socket_count - 1
-        if self.thread is not None or not self.sockets or self.tftp is None:
+        if self.thread is not None or not self.addresses or self.tftp is None:
             raise RuntimeError("first bind, then start")
-        address = self.sockets[len(self.sockets) - 1].getsockname()[0]
+        address = self.addresses[asked][0]
         opened = []
         for port in ports:
-            if len(self.sockets) + len(opened) >= SOCKETS:
+            if self.socket_count + len(opened) >= SOCKETS:
                 break
             try:
                 opened.append(open_socket(address, port))
@@ -190,18 +190,28 @@ cdef class Engine:
             if len(opened) >= count:
                 break
         self.tftp.tids.give(asked, self.socket_count, len(opened))
-        self._take(opened, pacer)
-        return [sock.getsockname()[1] for sock in opened]
+        return [port for _address, port in self._take(opened, pacer)]
 
     def _take(self, opened, Pacer pacer):
+        cdef UdpSocket *mine
+        taken = [sock.getsockname()[:2] for sock in opened]
         for sock in opened:
-            self.udp[self.socket_count].fd = sock.fileno()
-            self.udp[self.socket_count].bound = pxed_bound_address(sock.fileno(), self.udp[self.socket_count].local)
+            mine = &self.udp[self.socket_count]
+            mine.fd = sock.detach()
+            mine.bound = pxed_bound_address(mine.fd, mine.local)
             if pacer is not None:
                 self.sender.lines.pace(self.socket_count, &pacer.c)
             self.socket_count += 1
-        self.sockets += opened
+        self.addresses += taken
         self.pacers.append(pacer)
+        return taken
+
+    cdef void _close_sockets(self) noexcept nogil:
+        cdef unsigned int i
+        for i in range(self.socket_count):
+            if self.udp[i].fd >= 0:
+                close_fd(self.udp[i].fd)
+                self.udp[i].fd = -1
 
     def start(self) -> None:
         """Start the thread."""
@@ -216,9 +226,7 @@ cdef class Engine:
             self.stopping = True
             os.eventfd_write(self.wake_fd, 1)
             self.thread.join()
-        for sock in self.sockets:
-            sock.close()
-        self.sockets = []
+        self._close_sockets()
         self.sender.close()
 
     def drain(self) -> list:
@@ -254,7 +262,7 @@ cdef class Engine:
 
         Raises ValueError when no socket here has the address that the client asked.
         """
-        cdef uint32_t index = [sock.getsockname()[0] for sock in self.sockets].index(request.local_address)
+        cdef uint32_t index = [address for address, _port in self.addresses].index(request.local_address)
         self.joined += 1
         cdef Command *command = join_command(self.joined, request, blob, index)
         self.ledger.names[self.joined] = request.name

@@ -97,3 +97,5 @@ cdef class Sender:
 
 cdef Command *new_command(CommandKind kind, uint64_t id, const uint8_t *text, size_t size) noexcept nogil
 cdef void free_command(Command *command) noexcept nogil
+# A whole list of them.
+cdef void free_events(Event *event) noexcept nogil

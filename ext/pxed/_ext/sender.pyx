@@ -16,12 +16,7 @@ cdef class Sender:
         self.lines = Lines()
 
     def __dealloc__(self):
-        cdef Event *event = self.take_events()
-        cdef Event *after
-        while event is not NULL:
-            after = event.next
-            free(event)
-            event = after
+        free_events(self.take_events())
 
     cdef void receive(self, const uint8_t *data, size_t size, const pxed_path *path, uint64_t now) noexcept nogil:
         pass
@@ -74,6 +69,14 @@ cdef class Sender:
             self.last_event.next = event
         self.last_event = event
         return event
+
+
+cdef void free_events(Event *event) noexcept nogil:
+    cdef Event *after
+    while event is not NULL:
+        after = event.next
+        free(event)
+        event = after
 
 
 cdef Command *new_command(CommandKind kind, uint64_t id, const uint8_t *text, size_t size) noexcept nogil:
