@@ -13,7 +13,8 @@ chunks are written. Two slots are written in turn, so that a cut in the middle o
     88 bitmap    bit i of byte i // 8, least significant first: chunks i * n and what follows are on the disk
 
 Little-endian. The record is a hint about where to look and nothing else: every chunk that it names is read and hashed
-before it counts. The end of a restore writes over it.
+before it counts. The end of a restore writes over it. Runs of zeros are not in it: to prove one by
+reading takes as long as to write it, and longer on disks that zero by themselves.
 """
 
 import struct
