@@ -212,6 +212,26 @@ def test_frames_that_are_hardly_begun_make_room_and_others_do_not() -> None:
     assert assembler.partials() == [2, 3, 4, 5]
 
 
+def test_frames_that_there_is_no_room_for_are_not_asked_for() -> None:
+    image = Image([6400] * 12)
+    assembler = image.assembler(memory=6 * 6400)
+
+    def asked(now: float) -> list[int]:
+        return sorted(wants(image.reports(assembler, now)[0]))
+
+    for begun in (3, 4, 5, 7, 8):
+        assert asked(10.0 * begun) == list(range(12))
+        feed(assembler, image.whole(begun)[:60])
+    assert asked(100.0) == [0, 3, 4, 5, 7, 8]
+    feed(assembler, image.whole(1)[:1])  # hardly begun, but begun
+    assert asked(110.0) == [1, 3, 4, 5, 7, 8]
+    assembler.hold([3])
+    assert asked(120.0) == [1, 4, 5, 7, 8]
+    feed(assembler, image.whole(4))
+    assert frame_of(assembler, image) == 4
+    assert asked(130.0) == [0, 1, 5, 7, 8]
+
+
 # -- what is refused ---------------------------------------------------------------------------------------------------
 
 

@@ -55,6 +55,17 @@ def test_independent_losses_are_repaired_by_parity(receivers: int, loss: float, 
     assert made.figures()["parity"] > 0
 
 
+def test_a_receiver_with_little_memory_behind_a_narrow_port_takes_the_time_of_its_port() -> None:
+    """What it has no room for would take a share of its port from what it has begun."""
+    port = RATE * 40 // 170
+    slow = []
+    for memory in (256 << 20, 12 * K * SYMBOL):
+        made = imaged([{}, {}, {"port": port, "memory": memory, "keep": True}])
+        slow.append(made.machine(2)["done"])
+        assert max(times(made, range(2))) < PASS + 0.2
+    assert slow[1] < 1.3 * slow[0]
+
+
 def test_what_all_have_lost_is_sent_again_as_it_was() -> None:
     for burst in (1, 30):
         made = imaged([{"keep": True}] * 30, common=0.02, common_burst=burst)

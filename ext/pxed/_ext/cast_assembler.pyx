@@ -169,7 +169,7 @@ cdef class CastAssembler:
         head.disk_rate = self.disk_rate
         head.disk_queue = <uint16_t>min(self.image.queued * 1000 // self.image.queue, <uint64_t>1000)
         head.refused = <uint32_t>self.counters.fates[<int>FATE_REFUSED]
-        self.talk.build(self.image.frames, self.image.wanted, &head, now)
+        self.talk.build(self.image.frames, self.image.asks(), &head, now)
         if self.talk.number - self.last_order.number > LAPSE:
             self.last_order.order = self.last_order.reason = 0
 

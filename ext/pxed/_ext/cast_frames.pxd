@@ -83,7 +83,7 @@ cdef class CastFrames:
     cdef void remove(self, Partial *p) noexcept nogil
     cdef void drop(self, Partial *p) noexcept nogil
     cdef void clear(self) noexcept nogil
-    cdef size_t _size(self, uint32_t ordinal) noexcept nogil
+    cdef size_t size_of(self, uint32_t ordinal) noexcept nogil
     cdef bint _grow(self) noexcept nogil
     cdef Partial *_new(self, uint32_t ordinal) noexcept nogil
     cdef bint _add_parity(self, Partial *p, uint32_t number, const uint8_t *octets) noexcept nogil

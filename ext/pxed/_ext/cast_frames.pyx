@@ -130,11 +130,11 @@ cdef class CastFrames:
         self.latest = at
         return self.table[at]
 
-    cdef size_t _size(self, uint32_t ordinal) noexcept nogil:
+    cdef size_t size_of(self, uint32_t ordinal) noexcept nogil:
         return <size_t>cast_symbols(self.layout.lengths[ordinal], self.symbol) * self.symbol
 
     cdef bint fits(self, uint32_t ordinal) noexcept nogil:
-        return self.used + self._size(ordinal) <= self.memory
+        return self.used + self.size_of(ordinal) <= self.memory
 
     cdef Partial *begin(self, uint32_t ordinal) noexcept nogil:
         cdef Partial *p
@@ -149,7 +149,7 @@ cdef class CastFrames:
         self.table[at] = p
         self.count += 1
         self.latest = at
-        self.used += self._size(ordinal)
+        self.used += self.size_of(ordinal)
         return p
 
     cdef bint _grow(self) noexcept nogil:
@@ -166,7 +166,7 @@ cdef class CastFrames:
         cdef uint32_t symbols = cast_symbols(stored, self.symbol)
         cdef uint32_t blocks = cast_blocks(symbols)
         cdef size_t words = bits_words(symbols)
-        cdef size_t size = self._size(ordinal)
+        cdef size_t size = self.size_of(ordinal)
         cdef uint32_t b
         cdef Partial *p = <Partial *>calloc(1, sizeof(Partial) + (words + blocks) * sizeof(uint64_t)
                                             + blocks * sizeof(uint16_t))
@@ -194,7 +194,7 @@ cdef class CastFrames:
         cdef size_t at = self.place(p.ordinal)
         self.count -= 1
         memmove(self.table + at, self.table + at + 1, (self.count - at) * sizeof(Partial *))
-        self.used -= self._size(p.ordinal) + <size_t>p.spare * self.symbol
+        self.used -= self.size_of(p.ordinal) + <size_t>p.spare * self.symbol
 
     cdef void drop(self, Partial *p) noexcept nogil:
         self.remove(p)

@@ -21,6 +21,7 @@ cdef class CastImage:
     cdef uint64_t *finished
     cdef uint64_t *complete      # but not finished
     cdef uint64_t *held          # fetched otherwise
+    cdef uint64_t *asked         # what `asks` gave last
     cdef Partial *first          # complete, to be taken
     cdef Partial *last
     cdef uint64_t queue          # bytes of complete frames beyond which none is begun
@@ -33,6 +34,8 @@ cdef class CastImage:
     cdef uint64_t written_bytes
     cdef uint64_t evicted        # incomplete frames that memory was needed for
 
+    # Frames to ask for, as a bit set: those that are wanted, as far as there is room for them.
+    cdef const uint64_t *asks(self) noexcept nogil
     # The size of symbols; what is incomplete goes if it is another than before.
     cdef void cut(self, uint32_t symbol) noexcept nogil
     cdef bint is_lacking(self, uint32_t ordinal) noexcept nogil

@@ -5,6 +5,9 @@ has threads for that, and is done. Frames are begun only while the queue has roo
 out by whole frames. One that was not begun stays out until it comes round again from its beginning. Neither is one
 begun while memory is full of incomplete frames: what they lack comes, and then there is room. Only a frame that is
 hardly begun makes way, the one of which the least is here.
+
+What is not begun for want of memory is not asked for either: on a line that cannot carry all, it would take the place
+of what is lacking of those that are.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -12,12 +15,15 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from pxed._ext.blocks cimport (
-    bits_add_octets, bits_clear, bits_count, bits_set, bits_set_run, bits_test, bits_words,
+    bits_add_octets, bits_clear, bits_count, bits_next, bits_set, bits_set_run, bits_test, bits_words,
 )
 from pxed._ext.cast cimport CAST_LARGEST_SYMBOL, CAST_MOST_SYMBOLS, cast_symbols
 from pxed._ext.cast_frames cimport NO_FRAME, CastLayout, free_partial, partial_here, partial_is_hardly_begun
 
 cimport cython
+
+cdef enum:
+    TIGHT = 4                # memory for incomplete frames: less than this part of it is free
 
 
 @cython.final
@@ -34,12 +40,13 @@ cdef class CastImage:
         self.queue = queue
         self.skipped = NO_FRAME
         self.frames = CastFrames(layout, symbol, memory, keep)
-        self.wanted = <uint64_t *>calloc(4 * words, sizeof(uint64_t))
+        self.wanted = <uint64_t *>calloc(5 * words, sizeof(uint64_t))
         if self.wanted is NULL:
             raise MemoryError
         self.finished = self.wanted + words
         self.complete = self.wanted + 2 * words
         self.held = self.wanted + 3 * words
+        self.asked = self.wanted + 4 * words
         bits_set_run(self.wanted, 0, self.count)
         self._have(have)
 
@@ -65,6 +72,27 @@ cdef class CastImage:
         for i in range(bits_words(self.count)):
             self.wanted[i] &= ~self.finished[i]
         return 0
+
+    cdef const uint64_t *asks(self) noexcept nogil:
+        cdef size_t room = self.frames.memory - min(self.frames.used, self.frames.memory)
+        cdef uint32_t at
+        cdef size_t i
+        if TIGHT * room >= self.frames.memory and room >= self.frames.layout.longest + self.frames.symbol:
+            return self.wanted
+        memset(self.asked, 0, bits_words(self.count) * sizeof(uint64_t))
+        for i in range(self.frames.count):
+            at = self.frames.table[i].ordinal
+            if bits_test(self.wanted, at):
+                bits_set(self.asked, at)
+        at = <uint32_t>bits_next(self.wanted, self.count, 0)
+        while at < self.count:
+            if not bits_test(self.asked, at):
+                if self.frames.size_of(at) > room:
+                    break
+                room -= self.frames.size_of(at)
+                bits_set(self.asked, at)
+            at = <uint32_t>bits_next(self.wanted, self.count, at + 1)
+        return self.asked
 
     cdef void cut(self, uint32_t symbol) noexcept nogil:
         self.skipped = NO_FRAME

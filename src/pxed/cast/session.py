@@ -165,7 +165,8 @@ class SessionPolicy:
         joined = len(self.members)
         if joined < 3 or len(active) > max(1, min(_MOST_HANDFUL, joined * _HANDFUL)):
             return False
-        together = union if union is not None else max(member.left for member in active)
+        # A receiver that has no room for all that it lacks asks for less.
+        together = max(union or 0, *(member.left for member in active))
         return sum(member.left for member in active) <= _DEARER * together and all(
             (member.seconds_left or 0.0) >= _WORTH_SECONDS and member.window is not None
             and member.window.loss <= _TCP_LOSS for member in active

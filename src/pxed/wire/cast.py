@@ -152,7 +152,8 @@ until one of them was heard.
 
 Entries say what is missing of the window's frames, ascending by ordinal, none twice. A frame in the window that is
 not named is not wanted. A receiver MUST report all that it misses within one report, if need be in windows of several
-parts; what does not fit in 32 parts follows in the next report, whose window begins where this one ended.
+parts; what does not fit in 32 parts follows in the next report, whose window begins where this one ended. Frames that
+it would not begin, as its memory for incomplete ones is nearly full, it SHOULD leave out until there is room.
 
     0x01  u32 ordinal, u32 count                        these frames are missing whole
     0x02  u32 ordinal, u8 n, n times (u16 first, u16 count)   these symbols are missing of a frame held in part
