@@ -51,6 +51,9 @@ class Ears:
     def leave(self) -> None:
         self.log.append("leave")
 
+    def close(self) -> None:
+        self.log.append("close")
+
     def heard(self) -> float:
         return self.quiet
 
@@ -179,6 +182,14 @@ def test_who_is_ordered_to_http_leaves_for_good() -> None:
     assert scene.ears.log == ["join 1", "leave"]
     assert (group.transport, scene.board.http) == ("http", True)
     assert "few machines remain" in group.reason
+
+
+def test_threads_that_wait_for_frames_are_let_go_as_soon_as_there_is_nothing_left_to_do() -> None:
+    scene = Scene()
+    group = scene.begin()
+    scene.board.end()
+    group.run()
+    assert scene.ears.log == ["join 1", "close"]
 
 
 def test_who_is_ordered_to_listen_waits_while_the_group_is_heard() -> None:

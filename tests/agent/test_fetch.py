@@ -100,6 +100,19 @@ def test_what_no_image_can_be_written_to(image: StoredImage, tmp_path: Path, wha
     assert "neither a file nor" in done.output or "no directory" in done.output
 
 
+def test_what_is_asked_before_the_data_goes_over_one_connection(image: StoredImage, place: Path) -> None:
+    seen: list[tuple[str, int]] = []
+
+    def note(url: str, handler: Handler) -> None:
+        seen.append((url.rpartition("/")[2], handler.client_address[1]))
+
+    with ImageServer(image, public=True, before=note) as server:
+        assert call(server, place, "--transport", "auto").exit_code == 0
+    first = seen[:4]
+    assert [name for name, _ in first] == ["golden", "manifest", "layout", "join"]
+    assert len({port for _, port in first}) == 1
+
+
 def test_two_at_once_do_not_write_one_file(image: StoredImage, place: Path) -> None:
     part = place.with_name("disk.img.part")
     part.touch()

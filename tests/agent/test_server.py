@@ -1,7 +1,10 @@
 """The agent's side of HTTP: what is tried again, and what is a no."""
 
+import socket
+
 import pytest
 
+from pxed.agent import server
 from pxed.agent.failure import Stopped
 from pxed.agent.server import Connection, Patience, Refused, Unreachable
 from pxed.types import Report
@@ -86,6 +89,24 @@ def test_an_answer_that_makes_no_sense_may_pass_too(image: StoredImage) -> None:
         pytest.raises(Unreachable, match="makes no sense"),
     ):
         connection.report(Report("restore"))
+
+
+def test_a_connection_whose_first_packet_is_lost_is_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    connect = socket.create_connection
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, connect(listener.getsockname()):
+
+        def dial(address: tuple[str, int], timeout: float) -> socket.socket:
+            waits.append(timeout)
+            if len(waits) == 3:
+                listener.accept()[0].close()  # until then its queue is full, and the kernel drops what comes
+            return connect(address, timeout)
+
+        monkeypatch.setattr(socket, "create_connection", dial)
+        monkeypatch.setattr(server, "FIRST_DIAL", 0.01)
+        with server._dial(listener.getsockname(), 5.0) as made:
+            assert made.gettimeout() == 5.0
+    assert waits == [0.01, 0.02, 0.04]
 
 
 def test_ranges_arrive_whole_or_not_at_all(image: StoredImage) -> None:

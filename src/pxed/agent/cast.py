@@ -132,6 +132,7 @@ class Group:
         while not self._board.wait(STEP):
             self._tally.check()
             self.step()
+        self.end()  # at once: the threads that wait for frames wait no longer
 
     def account(self) -> str:
         """Loss, as words to go behind another sentence."""

@@ -20,7 +20,7 @@ from pxed.agent.plan import Plan, check_fits
 from pxed.agent.progress import Tally
 from pxed.agent.restore import Restore, check_seal
 from pxed.agent.resume import Record
-from pxed.agent.server import Connection, Patience, Refused, Unreachable
+from pxed.agent.server import TIMEOUT, Connection, Patience, Refused, Unreachable
 from pxed.agent.source import Source
 from pxed.agent.table import finish_table
 from pxed.agent.target import Target
@@ -78,11 +78,16 @@ class Fetch:
 
     def run(self) -> Fetched:
         """Fetch it. Raises AgentFailure, Refused, Unreachable, Stopped."""
+        with Connection(self._server, timeout=FIRST_PATIENCE) as first:
+            return self._fetch(first)
+
+    def _fetch(self, first: Connection) -> Fetched:
         begun, tally = self._now(), self._tally
-        facts = self._facts()
+        facts = self._facts(first)
+        first.wait_for_answers(TIMEOUT)
         path = self._path.resolve()  # a link to a disk is that disk
         is_device = self._check_path(path)
-        source = Source(self._server, facts.id, tally, self._patience, me=os.urandom(16).hex())
+        source = Source(self._server, facts.id, tally, self._patience, me=os.urandom(16).hex(), first=first)
         plan = source.plan()
         target = _open_device(path, plan.manifest) if is_device else _open_part(path, plan, facts.id)
         try:
@@ -118,19 +123,18 @@ class Fetch:
             account=work.account(),
         )
 
-    def _facts(self) -> ImageFacts:
+    def _facts(self, connection: Connection) -> ImageFacts:
         patience = Patience(FIRST_PATIENCE, self._now, self._tally.wait, lambda _: None)
-        with Connection(self._server, timeout=FIRST_PATIENCE) as connection:
-            try:
-                return patience.call(lambda: connection.facts(self._image))
-            except Refused as refusal:
-                if refusal.status in (401, 403):
-                    raise Refused(
-                        refusal.status, f"{self._server} gives images to its jobs only ([images] public is off there)."
-                    ) from refusal
-                raise Refused(refusal.status, f"{self._server} has no image {self._image}: {refusal}") from refusal
-            except Unreachable as error:
-                raise Unreachable(f"{self._server} does not answer: {error}") from error
+        try:
+            return patience.call(lambda: connection.facts(self._image))
+        except Refused as refusal:
+            if refusal.status in (401, 403):
+                raise Refused(
+                    refusal.status, f"{self._server} gives images to its jobs only ([images] public is off there)."
+                ) from refusal
+            raise Refused(refusal.status, f"{self._server} has no image {self._image}: {refusal}") from refusal
+        except Unreachable as error:
+            raise Unreachable(f"{self._server} does not answer: {error}") from error
 
     def _check_path(self, path: Path) -> bool:
         """Whether it is a block device. Raises AgentFailure when it is nothing that could be written."""

@@ -96,6 +96,7 @@ class Restore:
                 for piece in seal:
                     for _, data in fetcher.chunks([piece]):
                         self._keep(piece, data, by_cast=False)
+        self._source.prepared()
         tally.check()  # the last moment at which a job that was cancelled leaves the disk as it is
         unseal(target, keep_record=bool(claimed))
         if claimed:

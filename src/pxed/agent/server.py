@@ -5,6 +5,8 @@ is an `Unreachable`, and tried again with growing pauses. A clear no is a `Refus
 """
 
 import http.client
+import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 from urllib.parse import quote, urlsplit
@@ -30,6 +32,7 @@ __all__ = ["Connection", "Patience", "Refused", "Unreachable"]
 
 TIMEOUT = 20.0  # seconds without a byte: longer than a server needs to start, shorter than its patience with us
 MAX_JSON = 1 << 20
+FIRST_DIAL = 0.25  # seconds until a connection that is not there is begun anew; the next wait is twice as long
 
 # What msgspec raises at bytes that are no JSON, or not the JSON that was asked for.
 _NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -49,6 +52,33 @@ class Refused(PeerError):
         self.status = status
 
 
+def _dial(address: tuple[str, int], timeout: float) -> socket.socket:
+    """A TCP connection within `timeout` seconds. Raises OSError.
+
+    Where the answer to a connection's first packet is lost, the kernel waits for a second before it asks again, and a
+    machine that comes a second late to a session costs everybody what it missed.
+    """
+    began, wait = time.monotonic(), FIRST_DIAL
+    while True:
+        left = timeout - (time.monotonic() - began)
+        try:
+            made = socket.create_connection(address, max(min(wait, left), 0.01))
+        except TimeoutError:
+            if left <= wait:
+                raise
+            wait *= 2
+        else:
+            made.settimeout(timeout)
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return made
+
+
+class _Http(http.client.HTTPConnection):
+    def connect(self) -> None:
+        assert self.timeout is not None
+        self.sock = _dial((self.host, self.port), self.timeout)
+
+
 class Connection:
     """One kept-open connection. Not for use by two threads at once."""
 
@@ -56,7 +86,7 @@ class Connection:
         parts = urlsplit(base)
         self._path = parts.path.rstrip("/")
         self._run = run
-        self._http = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout)
+        self._http = _Http(parts.hostname or "", parts.port or 80, timeout=timeout)
 
     def __enter__(self) -> "Connection":
         return self
@@ -67,6 +97,12 @@ class Connection:
     def close(self) -> None:
         """Close the connection; the next request opens it again."""
         self._http.close()
+
+    def wait_for_answers(self, timeout: float) -> None:
+        """So many seconds without a byte are no answer, from now on."""
+        self._http.timeout = timeout
+        if self._http.sock is not None:
+            self._http.sock.settimeout(timeout)
 
     def claim(self, request: ClaimRequest) -> ClaimAnswer:
         """Take the job that the token stands for. Safe to repeat."""

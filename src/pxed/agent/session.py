@@ -71,7 +71,13 @@ class Session:
         self._host, self._options, self._answer, self._disks = host, options, answer, disks
         self._progress = Progress(Connection(options.server, answer.run), answer.report_every, host.now, host.say)
         self._source = Source(
-            options.server, answer.image, self._progress, self._patience, run=answer.run, me=os.urandom(16).hex()
+            options.server,
+            answer.image,
+            self._progress,
+            self._patience,
+            run=answer.run,
+            me=os.urandom(16).hex(),
+            first=Connection(options.server, answer.run),
         )
         self._fetched = 0
 
@@ -93,6 +99,8 @@ class Session:
             # A bug of ours, or a machine that breaks in a way nobody thought of: the operator gets what we know.
             reason = f"The agent failed unexpectedly: {type(error).__name__}: {error}"
             finish = FinishRequest(False, self._progress.step, reason, self._fetched, self._host.now() - began)
+        finally:
+            self._source.prepared()
         self._progress.end()
         return self._finish(finish)
 
