@@ -42,7 +42,7 @@ class Ears:
 
     def __init__(self) -> None:
         self.http, self.quiet, self.ordered, self.log = False, float("inf"), (0, 0), list[str]()
-        self.full = False
+        self.full, self.taken = False, 0
 
     def join(self, session: int, key: bytes, receiver: int, **where: object) -> None:
         self.log.append(f"join {receiver}")
@@ -61,7 +61,7 @@ class Ears:
         return self.ordered
 
     def figures(self) -> dict[str, int]:
-        return {"expected": 200, "received": 150}
+        return {"expected": 200, "received": 150, "taken": self.taken}
 
 
 class Answers(Source):
@@ -102,10 +102,11 @@ class Scene:
         self.group = self.cast.begin(array("I", [1] * 10), bytes(2), self.board)
         return self.group
 
-    def pass_time(self, seconds: float, quiet: float | None = None) -> None:
-        """Steps of 0.1 s; `quiet`: how long ago the last datagram came, always."""
+    def pass_time(self, seconds: float, quiet: float | None = None, brings: int = 0) -> None:
+        """Steps of 0.1 s; `quiet`: how long ago the last datagram came, always; `brings`: wanted ones in a step."""
         for _ in range(round(seconds * 10)):
             self.time += 0.1
+            self.ears.taken += brings
             self.ears.quiet = self.ears.quiet + 0.1 if quiet is None else quiet
             self.group.step()
 
@@ -173,6 +174,27 @@ def test_the_same_session_is_entered_again_when_the_server_asks_for_it() -> None
     assert scene.ears.log == ["join 1", "join 1"]
 
 
+def test_who_hears_the_group_but_gets_nothing_joins_again() -> None:
+    """Its address has changed: the server does not take its reports for its own."""
+    scene = Scene()
+    scene.begin()
+    scene.pass_time(30, quiet=0.1, brings=1)
+    assert scene.ears.log == ["join 1"]
+    scene.pass_time(cast.STALLED - 0.2, quiet=0.1)
+    assert scene.ears.log == ["join 1"]
+    scene.pass_time(0.4, quiet=0.1)
+    assert scene.ears.log == ["join 1", "join 1"]
+    scene.pass_time(60, quiet=0.1)
+    assert 6 <= scene.source.asked <= 12, "with growing pauses, while that does not help"
+    scene.pass_time(60, quiet=0.1, brings=1)
+    asked = scene.source.asked
+    scene.pass_time(cast.STALLED + 0.2, quiet=0.1)
+    assert scene.source.asked == asked + 1
+    scene.source.answer = Refused(409, "Your reports do not come.")
+    scene.pass_time(cast.LAST_PAUSE * 1.5 + 0.1, quiet=0.1)
+    assert scene.board.http, "and the server has found out why"
+
+
 def test_who_is_ordered_to_http_leaves_for_good() -> None:
     scene = Scene()
     group = scene.begin()
@@ -196,8 +218,8 @@ def test_who_is_ordered_to_listen_waits_while_the_group_is_heard() -> None:
     scene = Scene()
     group = scene.begin()
     scene.ears.ordered = (CastOrder.LISTEN, 1)
-    scene.pass_time(5, quiet=0.1)
-    assert (group.transport, scene.board.http) == ("cast", False)
+    scene.pass_time(25, quiet=0.1)
+    assert (group.transport, scene.board.http, scene.ears.log) == ("cast", False, ["join 1"])
     assert len([text for text in scene.said if "disk is slower" in text]) == 1
     scene.pass_time(3)
     assert scene.board.http

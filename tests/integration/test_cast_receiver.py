@@ -207,6 +207,27 @@ def test_leaving_and_joining_another_session_keeps_what_is_here(
         assert receiver.take(PATIENCE) is None
 
 
+def test_joining_the_same_session_again_is_no_farewell(
+    net: tuple[Net, Namespace, list[Namespace]], image: Image
+) -> None:
+    """The server has taken it in again by then, and would take the farewell for the newer news."""
+    _, host, hosts = net
+    with ExitStack() as stack:
+        server = Server(host, image)
+        stack.callback(server.socket.close)
+        receiver = CastReceiver(image.layout)
+        stack.callback(receiver.close)
+        join(hosts[0], receiver, image, 1)
+        _, first = server.hear()
+        hosts[0].address("eth0", "10.9.0.7/24")
+        join(hosts[0], receiver, image, 1, interface="10.9.0.7")
+        peer = first
+        while peer == first:
+            report, peer = server.hear()
+            assert not report.flags & 2
+        assert peer[0] == "10.9.0.7"
+
+
 def descriptors() -> int:
     """How many this process has open."""
     return sum(1 for _ in Path("/proc/self/fd").iterdir())

@@ -97,13 +97,18 @@ cdef class CastReceiver(CastAssembler):
 
     def join(self, uint64_t session, bytes key, uint32_t receiver, *, str group, int port, str server,
              str interface="", uint32_t symbol=CAST_SYMBOL, double period=1.0) -> None:
-        """Leave the session before, if any, and take part in this one.
+        """Leave the session before, if it is another one, and take part in this one.
 
         IPv4 addresses: the group; the server, whose same port reports go to; and our own one on the interface where the
         group is, by default that of the route to the server. Raises OSError when there is no such socket or membership,
         ValueError as `begin` does.
         """
-        self.leave()
+        if self.thread is not None and self.session.session == session and self.talk.receiver == receiver:
+            # Without a farewell: that would come behind the server's knowing that it has joined again.
+            self._end_thread()
+            self._close_sockets()
+        else:
+            self.leave()
         report = _report_socket(server, port, interface)
         try:
             local = report.getsockname()[0]
@@ -129,10 +134,7 @@ cdef class CastReceiver(CastAssembler):
         """Tell the server, end the thread, close the sockets: some milliseconds. Nothing when it takes part in none."""
         if self.thread is None:
             return
-        self.stopping = True
-        os.eventfd_write(self.wake_fd, 1)
-        self.thread.join()
-        self.thread = None
+        self._end_thread()
         self.depart(pxed_clock() / 1e9)
         parting = self.reports(pxed_clock() / 1e9)
         for datagram in parting * FAREWELLS:
@@ -140,6 +142,16 @@ cdef class CastReceiver(CastAssembler):
                 self.report_socket.send(datagram)
             except OSError:
                 self.send_errors += 1
+        self._close_sockets()
+
+    cdef _end_thread(self):
+        self.stopping = True
+        os.eventfd_write(self.wake_fd, 1)
+        self.thread.join()
+        self.thread = None
+
+    cdef _close_sockets(self):
+        self.active = False
         self.group_socket.close()
         self.report_socket.close()
         self.group_socket = self.report_socket = None

@@ -39,7 +39,7 @@ class CastReceiver(CastAssembler):
         symbol: int = ...,
         period: float = ...,
     ) -> None:
-        """Leave the session before, if any, and take part in this one.
+        """Leave the session before, if it is another one, and take part in this one.
 
         IPv4 addresses: the group; the server, whose same port reports go to; and our own one on the interface where the
         group is, by default that of the route to the server. Raises OSError when there is no such socket or membership,

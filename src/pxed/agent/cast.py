@@ -7,6 +7,8 @@ HTTP brings what it does not:
   listening, and when the group is heard HTTP stops;
 - the server orders it (a slow disk or port, few machines left): HTTP from then on, and leave the group;
 - the server knows of no session any more (it was restarted, or closes this one): join again;
+- the group is heard and brings nothing that is wanted: join again, as it may be that the server does not hear us (our
+  address is another one now, or a firewall is in between), and it then says so;
 - a join is refused: HTTP.
 
 With `only`, silence and refusals are waited for, and end in failure, instead of HTTP.
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Cast", "Group"]
 
 SILENCE = 2.0  # seconds without a datagram after which a group is taken not to reach us: it is heard each 0.25 s
+STALLED = 10.0  # seconds without anything wanted after which reports are taken not to reach the server
 STEP = 0.1  # seconds between two looks at it
 # Pauses between joins, in seconds. They are stretched at random: a room of machines asks a server that restarts.
 FIRST_PAUSE, LAST_PAUSE = 0.5, 10.0
@@ -125,6 +128,7 @@ class Group:
         self._left = False  # for good
         self._listening = False
         self._pause = FIRST_PAUSE
+        self._progress, self._progress_at = (0, 0), cast.now()
         self._enter(session)
 
     def run(self) -> None:
@@ -162,8 +166,16 @@ class Group:
             self._take_cast()
         elif now - self._since >= SILENCE:
             self._take_http("the multicast group is not heard")
-        if (order in (CastOrder.CLOSED, CastOrder.UNKNOWN) or quiet >= SILENCE) and now >= self._next_join:
+        lost = order in (CastOrder.CLOSED, CastOrder.UNKNOWN) or quiet >= SILENCE
+        if (lost or self._stalled(now)) and now >= self._next_join:
             self._join(now)
+
+    def _stalled(self, now: float) -> bool:
+        """Whether nothing wanted came for long, though nothing else is due to one that listens."""
+        progress = (self._board.left, self.receiver.figures()["taken"])
+        if progress != self._progress or self._listening:
+            self._progress, self._progress_at = progress, now
+        return now - self._progress_at >= STALLED
 
     # -- changing over -----------------------------------------------------------------------------------------------
 
