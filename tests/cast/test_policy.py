@@ -12,7 +12,7 @@ from pxed.cast.forecast import forecast
 from pxed.cast.member import Member
 from pxed.cast.outliers import _median_beside
 from pxed.cast.pace import Pace, percentile
-from pxed.cast.session import SessionPolicy
+from pxed.cast.session import SessionPolicy, reason
 from pxed.cast.starting import Starting
 from pxed.config import start_rule
 from pxed.types import CastOrder as Order
@@ -303,6 +303,8 @@ def test_dead_after_ten_seconds_and_back_again() -> None:
     room.run(1)
     assert room.state(2) is State.RECEIVING
     assert [note.what for note in room.notes] == ["dead", "back"]
+    assert (room.policy.members[2].quiet(room.now), Member(9, 0.0, CHUNKS).quiet(room.now)) == (0.0, None)
+    assert room.policy.members[2].quiet(room.now + 3) == 3.0
     assert room.notes[0].text.startswith("Fell silent at 1% of the image")
 
 
@@ -313,6 +315,46 @@ def test_who_never_reports_is_dead_and_who_is_not_in_the_figures_too() -> None:
     assert room.state(2) is State.DEAD
     assert [note.text for note in room.notes] == ["Joined a multicast session and never reported."]
     assert not room.policy.idle
+
+
+def test_a_machine_that_joins_again_has_no_former_self_that_is_late() -> None:
+    room = Room(Box(), Box())
+    room.run(2)
+    room.boxes[2].silent_since = room.now
+    room.boxes[3] = Box()
+    room.policy.join(3, room.now)
+    room.policy.replace(2, 3, room.now, proved=True)
+    assert forecast(room.policy.members.values()).late == ()
+    assert room.state(2) is State.DEAD
+    room.run(5)
+    assert [room.state(number) for number in (1, 2, 3)] == [State.RECEIVING, State.DEAD, State.RECEIVING]
+    assert reason(room.policy.members[2]) == "it joined again, as receiver 3"
+    assert room.notes == []
+    room.boxes[2].silent_since = None  # it was another machine after all
+    room.run(1)
+    assert room.state(2) is State.RECEIVING
+    assert [note.what for note in room.notes] == ["back"]
+
+
+def test_two_receivers_of_one_address_may_both_live() -> None:
+    """The former is given up when it misses three reports, and not before."""
+    room = Room(Box(), Box(), Box())
+    room.policy.replace(1, 3, room.now, proved=False)
+    room.policy.replace(2, 3, room.now, proved=False)
+    room.run(5)
+    room.boxes[2].silent_since = room.now
+    room.run(1)
+    assert room.state(2) is State.RECEIVING
+    room.run(1)
+    assert [room.state(number) for number in (1, 2, 3)] == [State.RECEIVING, State.DEAD, State.RECEIVING]
+    assert forecast(room.policy.members.values()).late == ()
+    assert [(note.what, note.text) for note in room.notes] == [
+        ("replaced", "Fell silent at 3% of the image, and joined again as receiver 3.")
+    ]
+    room.boxes[1].silent_since = room.now
+    room.policy.join(1, room.now)  # under its own name: it is no former self
+    room.run(9)
+    assert room.state(1) is State.RECEIVING
 
 
 def test_the_end_and_leaving() -> None:

@@ -94,13 +94,16 @@ class Classroom:
         self.loop.run(self.http.stop())
         self.loop.run(self.casts.stop())
 
-    def join(self, receiver: str, image: str = "demo", run: str = "", address: str = "127.0.0.1") -> Receiver:
+    def join(
+        self, receiver: str, image: str = "demo", run: str = "", address: str = "127.0.0.1", host: str = "127.0.0.1"
+    ) -> Receiver:
+        """A receiver on the machine `host` joins through our `address`."""
         found = self.library.get(image)
         port = self.http.ports[["127.0.0.1", "127.0.0.2"].index(address)]
-        session = join(address, port, found.id, receiver, run=run, name=f"pc-{receiver}")
+        session = join(address, port, found.id, receiver, run=run, name=f"pc-{receiver}", host=host)
         layout = self.library.layout(found.id)
         lengths = [int.from_bytes(layout[at : at + 4], "little") for at in range(0, len(layout), 4)]
-        return Receiver(session, lengths)
+        return Receiver(session, lengths, host)
 
     def sessions(self) -> list[ImageSession]:
         return self.loop.call(self.casts.sessions)
@@ -112,6 +115,16 @@ class Classroom:
             if (found := self.sessions()) and holds(found[-1]):
                 return found[-1]
             assert self.looked.wait(60), f"never {what}: {found}"
+
+    def until_states(self, wanted: list[str], *receivers: Receiver) -> ImageSession:
+        """The newest session, once its receivers are in these states; `receivers` report meanwhile."""
+
+        def holds(session: ImageSession) -> bool:
+            for receiver in receivers:
+                receiver.report()
+            return states(session) == wanted
+
+        return self.until(f"{wanted}", holds)
 
 
 @pytest.fixture
@@ -195,9 +208,31 @@ def test_a_session_begins_when_the_rule_says_so(library: Library, monkeypatch: p
             one.report()
             one.listen(0.3)
             assert one.heard == 0
-            with closing(room.join("bbbbbbbb")):
+            with closing(room.join("bbbbbbbb")):  # on the same host: that is one machine
+                assert room.sessions()[-1].state == "waiting"
+            with closing(room.join("cccccccc", host="127.0.0.3")):
                 assert room.sessions()[-1].state == "sending"
                 one.fetch()
+        room.close()
+
+
+def test_a_machine_that_comes_back_is_one_machine(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its job's run says at once which it is, from whatever address; another machine's receiver is not touched."""
+    monkeypatch.setattr(service, "LOOK", 0.02)
+    with LoopThread() as loop:
+        room = Classroom(library, loop)
+        room.open(config(start="3 machines"))
+        with closing(room.join("aaaaaaaa", run=RUN, host="127.0.0.3")) as one, closing(room.join("bbbbbbbb")) as two:
+            room.until_states(["receiving"] * 2, one, two)
+            with closing(room.join("cccccccc", run=RUN, host="127.0.0.4")) as again:
+                found = room.until_states(["dead", "receiving", "receiving"], two, again)
+                assert (found.state, found.waits) == ("waiting", "2 of 3 machines are there")
+                former = found.receivers[0]
+                assert (former.reason, former.late) == ("it joined again, as receiver 3", False)
+                assert room.machines.events[-1].text == (
+                    f"Joined multicast session {found.id} of demo, as receiver 3, in place of receiver 1."
+                )
+                room.until_states(["receiving"] * 3, one, two, again)
         room.close()
 
 

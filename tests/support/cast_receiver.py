@@ -17,9 +17,11 @@ class Refused(Exception):
     """The join was refused: status and sentence."""
 
 
-def join(address: str, port: int, image: str, receiver: str, *, run: str = "", name: str = "") -> CastSession:
-    """POST /pxed/cast/join."""
-    connection = http.client.HTTPConnection(address, port, timeout=30)
+def join(
+    address: str, port: int, image: str, receiver: str, *, run: str = "", name: str = "", host: str = ""
+) -> CastSession:
+    """POST /pxed/cast/join, from the address `host` when one is given."""
+    connection = http.client.HTTPConnection(address, port, timeout=30, source_address=(host, 0) if host else None)
     try:
         headers = {"Authorization": f"Bearer {run}"} if run else {}
         body = json.dumps({"image": image, "receiver": receiver, "name": name})

@@ -53,7 +53,7 @@ class Note(Struct, frozen=True):
     """Something happened to a receiver: a sentence for its machine's timeline."""
 
     number: int
-    what: str  # "moved", "http", "finished", "dead", "back" or "left"
+    what: str  # "moved", "http", "finished", "dead", "replaced", "back" or "left"
     text: str
 
 

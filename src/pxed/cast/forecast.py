@@ -26,7 +26,7 @@ def forecast(members: Iterable[Member]) -> Forecast:
 
     The fleet are those who were not moved out and are not dead; without any of them, all who go on.
     """
-    going = [member for member in members if member.state not in OVER and member.state is not State.JOINED]
+    going = [m for m in members if m.state not in OVER and m.state is not State.JOINED and not m.replaced]
     living = [member for member in going if member.state is not State.DEAD]
     fleet = [member for member in living if member.active] or living
     known = [seconds for member in fleet if (seconds := member.seconds_left) is not None]

@@ -7,6 +7,8 @@ from pxed.types import CastOrder as Order
 from pxed.types import CastWhy as Why
 
 DEAD_AFTER = 10.0  # seconds without a report
+# The same, of who has a successor: three reports.
+REPLACED_AFTER = 1.5
 # Reports closer to each other than this are looked at as one: the time of a report is known no better.
 _SAME_REPORT = 0.1
 # Of the time that progress is averaged over: enough for a steady forecast, few enough to see a change.
@@ -39,15 +41,22 @@ class Member:
         self.speed = 0.0  # bytes per second that it could take when it was moved
         self.moved_loss = 0.0  # what it lost then
         self.ended = 0.0  # when it was done, or left
+        self.successor = 0  # the number under which its machine seems to have joined again; 0: it has not
         self._total = total
         self._at = joined  # of the last report
         self._before = State.RECEIVING  # what it did when it fell silent
+        self._died = joined
         self._pace = 0.0  # chunks per second, smoothed
 
     @property
     def active(self) -> bool:
         """Whether chunks are sent on its account."""
         return self.state is State.RECEIVING
+
+    @property
+    def replaced(self) -> bool:
+        """Whether its machine takes part under another number, and this is what is left of its former self."""
+        return self.state is State.DEAD and self.successor > 0
 
     @property
     def loss(self) -> float:
@@ -93,17 +102,27 @@ class Member:
         self.heard = heard
         return True
 
+    def quiet(self, now: float) -> float | None:
+        """Seconds since its last report; None: none came yet."""
+        return None if self.heard.silence is None else max(0.0, now - self._at)
+
     def silent(self, now: float) -> bool:
         """Whether it has said nothing for so long that it counts as dead."""
-        return now - self._at >= DEAD_AFTER
+        return now - self._at >= (REPLACED_AFTER if self.successor else DEAD_AFTER)
 
-    def die(self) -> None:
+    def die(self, now: float) -> None:
         """It counts as dead."""
-        self._before, self.state = self.state, State.DEAD
+        self._before, self.state, self._died = self.state, State.DEAD, now
         self.suspect = 0
 
+    @property
+    def risen(self) -> bool:
+        """Whether it has reported since it died."""
+        return self.state is State.DEAD and self._at > self._died
+
     def revive(self) -> None:
-        """It is heard again, and does what it did."""
+        """It is heard again, does what it did, and who was taken for its successor is another one."""
+        self.successor = 0
         self.state = State.RECEIVING if self._before is State.JOINED else self._before
 
     def obey(self, order: Order, why: Why) -> None:

@@ -45,7 +45,21 @@ class SessionPolicy:
         found = self.members.get(number)
         if found is None or found.state in OVER:
             found = self.members[number] = Member(number, now, self._total)
+        found.successor = 0
         return found
+
+    def replace(self, number: int, successor: int, now: float, *, proved: bool) -> None:
+        """The machine of a receiver has joined again under another number, as machines do that were switched off.
+
+        Where that is `proved`, the former receiver is dead at once. Otherwise both may live on one host: it is given
+        up as soon as it misses a few reports. In both cases it is back when it is heard again.
+        """
+        member = self.members[number]
+        if member.state in OVER:
+            return
+        member.successor = successor
+        if proved and member.state is not State.DEAD:
+            member.die(now)
 
     @property
     def idle(self) -> bool:
@@ -93,13 +107,12 @@ class SessionPolicy:
                 member.state, member.ended = State.LEFT, now
             elif member.state is not State.DEAD:
                 yield _dead(member)
-                member.die()
-        elif heard.silence is not None and member.state in (State.JOINED, State.DEAD):
-            if member.state is State.DEAD:
-                yield Note(member.number, "back", "The image's receiver is heard again.")
-                member.revive()
-            else:
-                member.state = State.RECEIVING
+                member.die(now)
+        elif member.risen:
+            yield Note(member.number, "back", "The image's receiver is heard again.")
+            member.revive()
+        elif heard.silence is not None and member.state is State.JOINED:
+            member.state = State.RECEIVING
         if heard.http and member.state in (State.RECEIVING, State.LISTENING):
             member.state = State.HTTP
             yield Note(member.number, "http", "Takes the image over HTTP: multicast does not bring it.")
@@ -162,7 +175,7 @@ class SessionPolicy:
 
     def _handful(self, active: list[Member], union: int | None) -> bool:
         """Whether those who are left had better finish by HTTP."""
-        joined = len(self.members)
+        joined = sum(not member.replaced for member in self.members.values())
         if joined < 3 or len(active) > max(1, min(_MOST_HANDFUL, joined * _HANDFUL)):
             return False
         # A receiver that has no room for all that it lacks asks for less.
@@ -198,7 +211,9 @@ def arriving(member: Member, rate: float) -> float:
 
 
 def reason(member: Member, rate: float = 0.0) -> str:
-    """Why a receiver was moved, with the figures of that moment."""
+    """Why a receiver was moved, with the figures of that moment, or what became of it."""
+    if member.replaced:
+        return f"it joined again, as receiver {member.successor}"
     match member.why:
         case Why.DISK:
             return f"its disk takes {mbit(member.speed)}"
@@ -242,6 +257,9 @@ def _ended(member: Member) -> Note:
 
 
 def _dead(member: Member) -> Note:
+    if member.successor:
+        text = f"Fell silent at {member.share:.0%} of the image, and joined again as receiver {member.successor}."
+        return Note(member.number, "replaced", text)
     if member.state is State.JOINED:
         return Note(member.number, "dead", "Joined a multicast session and never reported.")
     return Note(member.number, "dead", f"Fell silent at {member.share:.0%} of the image; nobody waits for it.")

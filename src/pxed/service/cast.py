@@ -194,8 +194,9 @@ class CastService:
         party = self._admit(session, wanted, run, peer)
         if known is None:
             self._counts["joined"] += 1
-            text = f"Joined multicast session {session.name} of {_title(session.image)}, as receiver {party.number}."
-            self._tell(party, text)
+            text = f"Joined multicast session {session.name} of {_title(session.image)}, as receiver {party.number}"
+            former = " and ".join(map(str, session.former(party.number)))
+            self._tell(party, text + (f", in place of receiver {former}." if former else "."))
         self._look_at_start(session)
         return CastSession(
             session=session.name,

@@ -91,11 +91,28 @@ class LiveSession:
 
     def join(self, receiver: str, address: str, name: str, now: float, **who: object) -> Party:
         """A receiver joins, or joins again, perhaps from another address."""
+        new = receiver not in self._numbers
         number = self._numbers.setdefault(receiver, len(self._numbers) + 1)
         party = self._parties[number] = Party(number, address, name, **who)  # type: ignore[arg-type]
         self.policy.join(number, now)
+        if new:
+            self._replace_former(party, now)
         self.idle_since = None
         return party
+
+    def _replace_former(self, party: Party, now: float) -> None:
+        """A new receiver is what a machine is after its power was cut.
+
+        Its job's run proves which machine it is. An address proves nothing: a host may fetch to two disks at once.
+        """
+        for former in self._parties.values():
+            same = party.machine_id is not None and former.machine_id == party.machine_id
+            if former.number != party.number and (same or former.address == party.address):
+                self.policy.replace(former.number, party.number, now, proved=same)
+
+    def former(self, number: int) -> list[int]:
+        """The receivers that were given up as one has joined in their place."""
+        return [m.number for m in self.policy.members.values() if m.replaced and m.successor == number]
 
     def present(self, address: str) -> int:
         """How many receivers of an address take part."""
@@ -125,8 +142,10 @@ class LiveSession:
         self._ended = time.time()
 
     def _there(self) -> int:
+        """How many machines: an address is one, however many receivers it has."""
         gone = (State.LEFT, State.DEAD)
-        return sum(member.state not in gone for member in self.policy.members.values())
+        members = self.policy.members.values()
+        return len({self._parties[member.number].address for member in members if member.state not in gone})
 
     # -- figures ---------------------------------------------------------------------------------------------------
 
@@ -151,7 +170,8 @@ class LiveSession:
             state="ended" if self._ended else "sending" if self.sends else "waiting",
             created=self._created,
             receivers=tuple(
-                self._receiver(member, member.number in told.late, job_of) for member in self.policy.members.values()
+                self._receiver(member, now, member.number in told.late, job_of)
+                for member in self.policy.members.values()
             ),
             waits="" if self.sends else self._waits(now),
             begun=self._begun,
@@ -169,7 +189,7 @@ class LiveSession:
         first = min((member.joined for member in self.policy.members.values()), default=None)
         return self.starting.words(self._there(), now, first)
 
-    def _receiver(self, member: Member, late: bool, job_of: Callable[[int], Job | None]) -> SessionReceiver:
+    def _receiver(self, member: Member, now: float, late: bool, job_of: Callable[[int], Job | None]) -> SessionReceiver:
         party, heard, window = self._parties[member.number], member.heard, member.window
         state, percent = member.state, 100.0 * member.share
         job = job_of(party.job_id) if party.job_id is not None and state in (State.HTTP, State.LEFT) else None
@@ -189,7 +209,7 @@ class LiveSession:
             queue=heard.queue,
             disk_rate=heard.disk_rate,
             wrong=heard.wrong,
-            quiet=heard.silence,
+            quiet=member.quiet(now),
             seconds_left=member.seconds_left,
             late=late,
             machine_id=party.machine_id,
