@@ -234,7 +234,22 @@ def test_a_join_that_is_refused_means_http() -> None:
     group = scene.begin()
     scene.source.answer = Refused(409, "No more.")
     scene.pass_time(30)
-    assert (group.transport, scene.board.http, scene.source.asked) == ("http", True, 2)
+    assert (group.transport, scene.board.http, scene.ears.http, scene.source.asked) == ("http", True, True, 2)
+    assert [text for text in scene.said if "No more." in text] == ["The image comes by HTTP: No more."]
+
+
+def test_a_group_that_cannot_be_joined_means_http() -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(22, "Invalid argument")
+
+    scene = Scene()
+    scene.cast.interface = "127.0.0.1"
+    scene.ears.join = refuse  # type: ignore[method-assign]
+    group = scene.begin()
+    assert (group.transport, scene.board.http) == ("http", True)
+    assert scene.said[-1].endswith("239.255.78.7 cannot be joined through 127.0.0.1: Invalid argument")
+    scene.pass_time(20)
+    assert scene.source.asked == 1
 
 
 def test_a_session_of_another_image_is_refused() -> None:

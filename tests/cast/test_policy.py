@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pxed.cast.figures import Heard, Move, Note, State, Step
-from pxed.cast.forecast import forecast
+from pxed.cast.forecast import Forecast, forecast
 from pxed.cast.member import Member
 from pxed.cast.outliers import _median_beside
 from pxed.cast.pace import Pace, percentile
@@ -415,7 +415,7 @@ def test_the_forecast_names_who_will_miss_it() -> None:
 
 def test_nothing_is_foretold_too_early_and_nothing_is_left_at_the_end() -> None:
     room = Room(Box(disk=0.0))
-    assert forecast(room.policy.members.values()).seconds == 0.0
+    assert forecast(room.policy.members.values()) == Forecast(None, ()), "nobody has reported yet"
     room.run(1)
     assert forecast(room.policy.members.values()).seconds is None
     room.boxes[1].flags["done"] = True

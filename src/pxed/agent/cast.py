@@ -216,10 +216,7 @@ class Group:
         except Unreachable:
             return
         except Refused as refusal:
-            self._cast.refused(str(refusal))
-            self._left = True
-            self._set("http", str(refusal), f"The rest of the image comes by HTTP: {refusal}")
-            self.receiver.leave()
+            self._give_up(str(refusal))
             return
         self._enter(session)  # also the same one: a switch that forgot us hears of us again
 
@@ -243,10 +240,18 @@ class Group:
                 period=session.period,
             )
         except (OSError, ValueError) as error:
-            self._cast.refused(f"the multicast group {session.group} cannot be joined: {error}")
-            self._left = True
-            self._board.use_http(True)
-            self.transport, self.reason = "http", str(error)
+            where = f" through {self._cast.interface}" if self._cast.interface else ""
+            what = error.strerror if isinstance(error, OSError) else error
+            self._give_up(f"the multicast group {session.group} cannot be joined{where}: {what}")
+
+    def _give_up(self, reason: str) -> None:
+        """HTTP for good. Raises AgentFailure with `only`."""
+        self._cast.refused(reason)
+        self._left = True
+        self.transport, self.reason = "http", reason
+        self._board.use_http(True)
+        self.receiver.http = True
+        self.receiver.leave()
 
 
 def _little_endian(lengths: "array[int]") -> bytes:

@@ -1,6 +1,6 @@
 """When a session's fleet will be done, and who will miss it."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from msgspec import Struct
 
@@ -21,7 +21,7 @@ class Forecast(Struct, frozen=True):
     late: tuple[int, ...]
 
 
-def forecast(members: Iterable[Member]) -> Forecast:
+def forecast(members: Collection[Member]) -> Forecast:
     """Of those who have joined and not left: what they will do at their present pace.
 
     The fleet are those who were not moved out and are not dead; without any of them, all who go on.
@@ -31,7 +31,8 @@ def forecast(members: Iterable[Member]) -> Forecast:
     fleet = [member for member in living if member.active] or living
     known = [seconds for member in fleet if (seconds := member.seconds_left) is not None]
     if not fleet:
-        return Forecast(0.0, tuple(member.number for member in going))
+        expected = any(member.state is State.JOINED for member in members)
+        return Forecast(None if expected else 0.0, tuple(member.number for member in going))
     if len(known) < _FLEET * len(fleet):
         return Forecast(None, ())
     done = percentile(known, _FLEET)
