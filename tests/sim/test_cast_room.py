@@ -66,6 +66,16 @@ def test_a_receiver_with_little_memory_behind_a_narrow_port_takes_the_time_of_it
     assert slow[1] < 1.3 * slow[0]
 
 
+@pytest.mark.parametrize(("loss", "most"), [(0.2, 1.7), (0.4, 3.2)])
+def test_where_parity_runs_out_lost_symbols_are_sent_again(loss: float, most: float) -> None:
+    """Of a block of 192 there are 64 parity symbols; who loses more of it is done all the same."""
+    made = imaged([{"loss": loss, "keep": i < 2} for i in range(20)], frames=10)
+    assert cost(made) < most
+    statistics = made.sender_statistics()
+    assert statistics["parity"] > 0
+    assert statistics["repaired"] > 0
+
+
 def test_what_all_have_lost_is_sent_again_as_it_was() -> None:
     for burst in (1, 30):
         made = imaged([{"keep": True}] * 30, common=0.02, common_burst=burst)
