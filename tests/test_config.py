@@ -379,6 +379,10 @@ MISTAKES = {
         MINIMAL + '[cast]\nstart = "0 machines"\n',
         f'f.toml:7: key `cast.start`: expected {START}; got "0 machines"',
     ),
+    "start with more machines than a session holds": (
+        MINIMAL + '[cast]\nstart = "4001 machines or 60 seconds"\n',
+        f'f.toml:7: key `cast.start`: expected {START}; got "4001 machines or 60 seconds", and a session holds 4000',
+    ),
     "time without an end": (
         MINIMAL + "[jobs]\nsilence = inf\n",
         "f.toml:7: key `jobs.silence`: expected a number of seconds above 0; got inf",

@@ -43,6 +43,15 @@ MTFTP = "[mtftp]\nenabled = true\n"
         (f'{BASE}{ROOT}{MTFTP}{FILE}name = "a"\ngroup = "239.255.1.1"\n', "f.toml:9: key `mtftp.files[1].group`: "
          "expected a group with an Ethernet address of its own; "
          'got "239.255.1.1", which has that of iPXE\'s group, 239.255.1.1'),
+        (f'{BASE}{ROOT}[cast]\nrate = "10Mbit"\nfloor = "20Mbit"\n', "f.toml:7: key `cast.floor`: expected a rate of "
+         'at most that of `cast.rate`, "10Mbit"; got "20Mbit"'),
+        (f'{BASE}{ROOT}[cast]\nsession_rate = "1Mbit"\nfloor = "20Mbit"\n', "f.toml:7: key `cast.floor`: expected a "
+         'rate of at most that of `cast.session_rate`, "1Mbit"; got "20Mbit"'),
+        (f'{BASE}{ROOT}[cast]\nfloor = "20Mbit"\nrates = {{ eth1 = "9Mbit" }}\n', "f.toml:6: key `cast.floor`: "
+         'expected a rate of at most that of `cast.rates.eth1`, "9Mbit"; got "20Mbit"'),
+        (f'{BASE}{ROOT}[cast]\nrate = "1Gbit"\nfloor = "20Mbit"\nhours = {{ "08:00-18:00" = "8Mbit" }}\n',
+         "f.toml:7: key `cast.floor`: expected a rate of at most that of `cast.hours.08:00-18:00`, "
+         '"8Mbit"; got "20Mbit"'),
     ],
 )  # fmt: skip
 def test_clash(text: str, message: str) -> None:
@@ -60,6 +69,9 @@ def test_clash(text: str, message: str) -> None:
         f"{BASE}{ROOT}{MTFTP}port = 4011\n[dhcp]\nenabled = false\n",
         f"{BASE}{ROOT}{MTFTP}port = 1759\n[cast]\nenabled = false\n",
         f'{BASE}{ROOT}port = 40100\nports = "40000-40999"\n',
+        f'{BASE}{ROOT}[cast]\nfloor = "20Mbit"\n',
+        f'{BASE}{ROOT}[cast]\nrate = "20Mbit"\nfloor = "20Mbit"\n',
+        f'{BASE}{ROOT}[cast]\nenabled = false\nrate = "10Mbit"\nfloor = "20Mbit"\n',
     ],
 )
 def test_no_clash(text: str) -> None:

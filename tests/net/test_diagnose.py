@@ -39,12 +39,18 @@ def make(tmp_path: Path) -> Make:
         (environment / name).write_bytes(b"")
 
     def made(
-        address: str | list[str] = "10.78.0.1", root: str = "", server: str = "", dhcp: str = "", tftp: str = ""
+        address: str | list[str] = "10.78.0.1",
+        root: str = "",
+        server: str = "",
+        dhcp: str = "",
+        tftp: str = "",
+        cast: str = "",
     ) -> Config:
         return parse(
             f'[server]\naddress = {json.dumps(address)}\nstate_dir = "{tmp_path}/state"\n{server}\n'
             f'[tftp]\nroot = "{root or tmp_path / "tftp"}"\n{tftp}\n'
             f'[dhcp]\nboot_program_dir = "{programs}"\n{dhcp}\n'
+            f"[cast]\n{cast}\n"
         )
 
     return made
@@ -64,6 +70,11 @@ def test_a_rate_of_no_interface_of_ours(make: Make) -> None:
         if name not in used
     ]
     assert {(level, kind) for level, kind, _ in found} == {("warning", "rates")}
+    config = make(cast='rates = { eth9 = "1Gbit" }')
+    assert [text for _, _, text in said(d.rates(config, LOCAL))] == [
+        f"cast.rates eth9 limits nothing: the interfaces of server.address are: {', '.join(used)}."
+    ]
+    assert not said(d.rates(make(cast='enabled = false\nrates = { eth9 = "1Gbit" }'), LOCAL))
 
 
 # -- addresses ------------------------------------------------------------------------------------------------------

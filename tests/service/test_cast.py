@@ -263,6 +263,19 @@ def test_a_start_by_hand_of_an_image_on_two_networks(library: Library) -> None:
         room.close()
 
 
+def test_the_beginning_of_two_ids_is_refused(room: Classroom, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = iter((bytes.fromhex("ab12" + "0" * 12), bytes.fromhex("ab13" + "0" * 12)))
+    monkeypatch.setattr(service, "session_id", lambda _key, _root: next(ids))
+    room.join("aaaaaaaa").close()
+    room.join("bbbbbbbb", "small").close()
+    words = r"^The ids of 2 multicast sessions begin with ab: ab120+ \(demo, sending\), ab130+ \(small, sending\)\.$"
+    for ask in (room.casts.session, room.casts.begin):
+        with pytest.raises(RefusedError, match=words):
+            room.loop.call(lambda ask=ask: ask("ab"))
+    assert room.loop.call(lambda: room.casts.session("ab12")).image_name == "demo"
+    assert room.loop.call(lambda: room.casts.session("small")).id.startswith("ab13")
+
+
 def test_a_restart_of_the_server_in_the_middle(room: Classroom, library: Library) -> None:
     """Receivers join again and ask for what they lack; only that travels."""
     with closing(room.join("aaaaaaaa")) as one:

@@ -152,7 +152,10 @@ class Control(Protocol):
         """The multicast sessions that are open, and the last ones that have ended, oldest first."""
 
     async def session(self, key: str) -> ImageSession:
-        """One of them, by the beginning of its id, or the newest of an image, by name."""
+        """One of them, by the beginning of its id, or the newest of an image, by name.
+
+        Raises NotFoundError, and RefusedError for the beginning of several ids.
+        """
 
     async def start_session(self, key: str) -> ImageSession:
         """Let a session begin that waits for its start. Raises RefusedError when it does not wait."""

@@ -160,7 +160,7 @@ async def list_sessions(state: State) -> list[ImageSession]:
 
 @get("/sessions/{key:str}", tags=["sessions"])
 async def get_session(key: FromPath[str], state: State) -> ImageSession:
-    """One session by the beginning of its id, or the newest of an image by the image's name."""
+    """One session by the beginning of its id (409: of several), or the newest of an image by the image's name."""
     return await _control(state).session(key)
 
 

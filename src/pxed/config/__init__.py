@@ -29,11 +29,12 @@ from ._keys import (
 )
 from ._mtftp import IPXE_GROUP, Mtftp, MtftpFile, MtftpGroup
 from ._places import line_of, lines_of, syntax_error
-from ._rules import Start, bytes_per_second, minutes_of_day, start_rule
+from ._rules import MOST_RECEIVERS, Start, bytes_per_second, minutes_of_day, start_rule
 
 __all__ = [
     "DEFAULT_BOOT_PROGRAMS",
     "IPXE_GROUP",
+    "MOST_RECEIVERS",
     "Cast",
     "Config",
     "Dhcp",

@@ -1,13 +1,14 @@
-"""Keys that are right each by itself and cannot be together: one UDP port for two things, one group for two."""
+"""Keys that are right each by itself and cannot be together: one UDP port for two things, one group for two, rates."""
 
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 from typing import NamedTuple
 
 from ._check import Mistake
-from ._keys import Config
+from ._keys import Cast, Config
 from ._mtftp import IPXE_GROUP, one_form
 from ._places import Key
+from ._rules import bytes_per_second
 from ._text import dotted, shown
 
 # Of DHCP: RFC 2131, and PXE 2.1 section 2.2.
@@ -25,6 +26,8 @@ def clashes(config: Config) -> Iterator[Mistake]:
     if config.mtftp.enabled:
         yield from _files(config)
         yield from _too_few(config)
+    if config.cast.enabled:
+        yield from _floor(config.cast)
     if config.mtftp.enabled and config.cast.enabled and config.mtftp.network.overlaps(config.cast.network):
         yield Mistake(
             ("cast", "groups"),
@@ -76,6 +79,20 @@ def _files(config: Config) -> Iterator[Mistake]:
             expected = "a group with an Ethernet address of its own"
             yield _mistake(key, expected, f"{shown(file.group)}, which has that of {taken[_ethernet(group)]}")
         taken.setdefault(_ethernet(group), f"`{dotted(key)}`")
+
+
+def _floor(cast: Cast) -> Iterator[Mistake]:
+    """The rate that sessions are never slower than is above one that they are never faster than."""
+    highest = {
+        "rate": cast.rate,
+        "session_rate": cast.session_rate,
+        **{f"rates.{name}": rate for name, rate in cast.rates.items()},
+        **{f"hours.{hours}": rate for hours, rate in cast.hours.items()},
+    }
+    lowest = min((key for key, rate in highest.items() if rate), key=lambda k: bytes_per_second(highest[k]), default="")
+    if lowest and bytes_per_second(cast.floor) > bytes_per_second(highest[lowest]):
+        expected = f"a rate of at most that of `{dotted(('cast', lowest))}`, {shown(highest[lowest])}"
+        yield _mistake(("cast", "floor"), expected, shown(cast.floor))
 
 
 def _ethernet(group: IPv4Address) -> int:

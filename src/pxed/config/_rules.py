@@ -16,6 +16,8 @@ LARGEST_GROUPS = 1024
 SOCKET_PATH_BYTES = 100
 # Of a range for transfers: one for each of the most threads that there may be.
 FEWEST_PORTS = 64
+# Receivers of a multicast session: the sender keeps a record of each.
+MOST_RECEIVERS = 4000
 
 
 class Rule(NamedTuple):
@@ -226,6 +228,13 @@ def start_rule(text: str) -> Start:
     return Start(int(found["machines"] or 0), float(found["or"] or found["seconds"] or 0))
 
 
+def _bad_start(value: str) -> Iterator[str]:
+    if not _START.fullmatch(value):
+        yield shown(value)
+    elif start_rule(value).machines > MOST_RECEIVERS:
+        yield f"{shown(value)}, and a session holds {MOST_RECEIVERS}"
+
+
 _SECONDS = Rule("a number of seconds above 0", lambda value: () if math.isfinite(value) else (str(value),))
 _PATH = Rule("an absolute path", _absolute)
 _PATH_OR_EMPTY = Rule("an absolute path", _unless_empty(_absolute))
@@ -259,7 +268,7 @@ _RULES: dict[str, Rule] = {
     "cast.hours": Rule('a table from hours like "08:00-18:00" to rates like "50Mbit"', _bad_hours),
     "cast.start": Rule(
         '"first", "20 machines", "300 seconds", "20 machines or 300 seconds", a time like "22:30" or "manual"',
-        lambda value: () if _START.fullmatch(value) else (shown(value),),
+        _bad_start,
     ),
     "cast.groups": _GROUPS,
     "jobs.silence": _SECONDS,

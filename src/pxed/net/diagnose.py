@@ -133,10 +133,13 @@ def _port(protocol: Protocol, address: str, port: int, hint: str, server_pid: in
 def rates(config: Config, local: Iterable[InterfaceAddress]) -> Iterator[Finding]:
     """Does each rate limit something?"""
     used = {entry.name for entry in local if entry.address in config.server.addresses}
-    for name in config.server.rates:
+    said = [("server.rates", name) for name in config.server.rates]
+    if config.cast.enabled:
+        said += [("cast.rates", name) for name in config.cast.rates]
+    for key, name in said:
         if name not in used:
             have = ", ".join(sorted(used)) or "none"
-            text = f"server.rates {name} limits nothing: the interfaces of server.address are: {have}."
+            text = f"{key} {name} limits nothing: the interfaces of server.address are: {have}."
             yield Finding("warning", "rates", text)
 
 

@@ -19,7 +19,7 @@ from pxed._ext.cast_source import CastSource
 from pxed._ext.orders import Order as SenderOrder
 from pxed._ext.pacer import Pacer
 from pxed.cast.figures import Note, Step
-from pxed.config import Config, start_rule
+from pxed.config import MOST_RECEIVERS, Config, start_rule
 from pxed.errors import NotFoundError, RefusedError
 from pxed.images.library import Image, Library
 from pxed.service.cast_engine import CastEngine, Figures
@@ -39,7 +39,6 @@ _RECEIVERS_PER_SECOND = 4000
 PERIOD = 0.5  # seconds between two reports of a receiver
 LINGER = 5.0  # seconds that a session without receivers waits for another one
 MOST_SESSIONS = 32
-MOST_RECEIVERS = 4000  # of a session; the sender keeps a record of each
 # Of a session: a host that joins and joins, or joins and leaves, must not shut out the room.
 MOST_OF_ADDRESS = 32  # at once
 MOST_JOINS_OF_ADDRESS = 256  # as long as the session lives
@@ -155,19 +154,32 @@ class CastService:
         return [*self._ended, *(session.shown(now, self._job) for session in self._live.values())]
 
     def session(self, key: str) -> ImageSession:
-        """One of them, by the beginning of its id, or the newest of an image, by name. Raises NotFoundError."""
-        for session in reversed(self.sessions()):
-            if _means(key, session):
-                return session
-        raise NotFoundError(f"There is no multicast session {key}.")
+        """One of them, by the beginning of its id, or the newest of an image, by name.
+
+        Raises NotFoundError, and RefusedError for the beginning of several ids.
+        """
+        return self._meant(key)[-1]
+
+    def _meant(self, key: str) -> list[ImageSession]:
+        """All of the image that `key` names, oldest first, or the one whose id begins so; raises as `session` does."""
+        every = self.sessions()
+        if named := [one for one in every if one.image_name == key]:
+            return named
+        found = [one for one in every if key and one.id.startswith(key)]
+        if not found:
+            raise NotFoundError(f"There is no multicast session {key}.")
+        if len(found) > 1:
+            candidates = ", ".join(f"{one.id} ({one.image_name}, {one.state})" for one in found)
+            raise RefusedError(f"The ids of {len(found)} multicast sessions begin with {key}: {candidates}.")
+        return found
 
     def begin(self, key: str) -> ImageSession:
-        """Let a session begin that waits for its start; of several that a key means, the oldest that waits.
+        """Let a session begin that waits for its start; of several of an image, the oldest that waits.
 
         Raises NotFoundError, RefusedError.
         """
-        waiting = (one for one in self.sessions() if one.state == "waiting" and _means(key, one))
-        found = next(waiting, None) or self.session(key)
+        meant = self._meant(key)
+        found = next((one for one in meant if one.state == "waiting"), meant[-1])
         live = self._live.get(int(found.id, 16))
         if live is None or live.sends:
             raise RefusedError(f"Session {found.id} is {found.state}: there is nothing to start.")
@@ -418,10 +430,6 @@ class CastService:
         if (found := self._live.get(session)) is not None:
             found.trouble = f"The sender refused an order ({_errno(error)})."
             self._log.error("the sender refused an order", session=found.name, error=_errno(error))
-
-
-def _means(key: str, session: ImageSession) -> bool:
-    return bool(key) and (session.id.startswith(key) or session.image_name == key)
 
 
 def _check_room(session: LiveSession, peer: str) -> None:
