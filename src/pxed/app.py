@@ -86,77 +86,113 @@ class Server:
         self.config = config
         self._path = config_path
         self._log = structlog.get_logger("pxed")
-        addresses = config.server.addresses
         self.transactions = transactions
         self.library = Library(config.images_dir)
-        self._interfaces = Interfaces(addresses)
-        peers = Peers()
-        self.metrics = metrics = Metrics()
-        transactions.observe(metrics.changed)
-        has_image = self.library.has
-        self._names = Names(
-            config,
-            transactions,
-            peers,
-            self._interfaces.toward,
-            has_image=has_image,
-            metrics=metrics,
-            ipv4_for=self._interfaces.ipv4_for,
-        )
-        site = boot.Site.from_config(config)
-        missing = self._names.missing_programs
-        same_host = config.dhcp.same_host_dhcp
-        large = self._names.large_programs
-        self._dhcp = DhcpService(self._interfaces, same_host, site, transactions, peers, missing=missing, large=large)
-        http, whose = config.http, peers.mac
-        limits = Limits(connections=http.connections, per_address=http.connections_per_address)
+        self._interfaces = Interfaces(config.server.addresses)
+        self._peers = Peers()
+        self.metrics = Metrics()
+        transactions.observe(self.metrics.changed)
         self._rates = Rates(config, interface_of=self._interfaces.interface_of, speed_of=speed)
-        self._cast = self._make_cast(whose) if config.cast.enabled else None
-        self._http = MachineHttp(
-            addresses,
-            http.port,
-            self._names,
-            transactions,
-            self.library,
-            limits=limits,
-            metrics=metrics,
-            mac_of=whose,
-            public_images=config.images.public,
-            casts=self._cast,
-        )
-        port, threads = config.tftp.port, config.tftp.threads
-        self._tftp = TftpService(
-            addresses,
-            port,
-            self._names,
-            threads=threads,
-            mtftp=config.mtftp,
-            metrics=metrics,
-            mac_of=whose,
-            rates=self._rates,
-            transfer_ports=config.tftp.transfer_ports,
-        )
-        self._tftp.assign_groups(config.mtftp_groups)
+        self._names = self._make_names()
+        self._dhcp = self._make_dhcp()
+        self._cast = self._make_cast() if config.cast.enabled else None
+        self._http = self._make_http()
+        self._tftp = self._make_tftp()
         self._queriers = igmp.QuerierWatch()
         parts = self._parts()
-        metrics.watch(parts, self._inventory)
+        self.metrics.watch(parts, self._inventory)
         self._drops = DropReport({part: parts[part] for part in ("tftp", "dhcp")})
-        self._scraped = MetricsHttp(place, metrics) if (place := config.metrics.place) else None
-        self.control = ServerControl(
-            addresses,
-            transactions,
+        self._scraped = MetricsHttp(place, self.metrics) if (place := config.metrics.place) else None
+        self.control = self._make_control()
+        self._api = ApiServer(self.control, config.server.socket)
+        self._ticker: asyncio.Task[None] | None = None
+
+    # -- what it is made of ------------------------------------------------------------------------------------------
+
+    def _make_names(self) -> Names:
+        return Names(
+            self.config,
+            self.transactions,
+            self._peers,
+            self._interfaces.toward,
+            has_image=self.library.has,
+            metrics=self.metrics,
+            ipv4_for=self._interfaces.ipv4_for,
+        )
+
+    def _make_dhcp(self) -> DhcpService:
+        return DhcpService(
+            self._interfaces,
+            self.config.dhcp.same_host_dhcp,
+            boot.Site.from_config(self.config),
+            self.transactions,
+            self._peers,
+            missing=self._names.missing_programs,
+            large=self._names.large_programs,
+        )
+
+    def _make_cast(self) -> CastService:
+        return CastService(
+            self.config,
+            self.library,
+            self.transactions,
+            interface_of=self._interfaces.interface_of,
+            ipv4_for=self._interfaces.ipv4_for,
+            speed_of=speed,
+            mac_of=self._peers.mac,
+            line=self._rates.line,
+        )
+
+    def _make_http(self) -> MachineHttp:
+        http = self.config.http
+        return MachineHttp(
+            self.config.server.addresses,
+            http.port,
+            self._names,
+            self.transactions,
+            self.library,
+            limits=Limits(connections=http.connections, per_address=http.connections_per_address),
+            metrics=self.metrics,
+            mac_of=self._peers.mac,
+            public_images=self.config.images.public,
+            casts=self._cast,
+        )
+
+    def _make_tftp(self) -> TftpService:
+        tftp = self.config.tftp
+        service = TftpService(
+            self.config.server.addresses,
+            tftp.port,
+            self._names,
+            threads=tftp.threads,
+            mtftp=self.config.mtftp,
+            metrics=self.metrics,
+            mac_of=self._peers.mac,
+            rates=self._rates,
+            transfer_ports=tftp.transfer_ports,
+        )
+        service.assign_groups(self.config.mtftp_groups)
+        return service
+
+    def _make_control(self) -> ServerControl:
+        figures = Snapshots(
+            self._tftp, self._http, self.metrics, self.transactions, self._peers, casts=self._parts()["cast"]
+        )
+        return ServerControl(
+            self.config.server.addresses,
+            self.transactions,
             self.library,
             services=self._services,
             counters=self._counters,
-            metrics=metrics,
-            traffic=Snapshots(self._tftp, self._http, metrics, transactions, peers, casts=parts["cast"]).take,
+            metrics=self.metrics,
+            traffic=figures.take,
             warnings=self._warnings,
             reread=self.reload,
             casts=self._cast,
             queriers=lambda: {name: self._queriers.heard(name) for name in self._multicast_interfaces()},
         )
-        self._api = ApiServer(self.control, config.server.socket)
-        self._ticker: asyncio.Task[None] | None = None
+
+    # -- its life ----------------------------------------------------------------------------------------------------
 
     @classmethod
     async def open(cls, config: Config, config_path: Path) -> "Server":
@@ -204,18 +240,6 @@ class Server:
         gc.collect()
         gc.freeze()
 
-    def _make_cast(self, mac_of: Callable[[str], str]) -> CastService:
-        return CastService(
-            self.config,
-            self.library,
-            self.transactions,
-            interface_of=self._interfaces.interface_of,
-            ipv4_for=self._interfaces.ipv4_for,
-            speed_of=speed,
-            mac_of=mac_of,
-            line=self._rates.line,
-        )
-
     def _tick(self, now: float) -> None:
         self.transactions.tick(now)
         self._drops.look(now)
@@ -254,6 +278,8 @@ class Server:
             self._cast.configure(new)
         self._log.info("configuration read again", changed=list(changed), needs_restart=list(restart))
         return Reloaded(changed=changed, restart=restart)
+
+    # -- what it tells -----------------------------------------------------------------------------------------------
 
     def _services(self) -> tuple[ServiceStatus, ...]:
         config = self.config
