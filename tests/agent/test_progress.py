@@ -57,7 +57,8 @@ def test_every_message_arrives_once_in_order_with_its_step_also_through_an_outag
     wire.down = True
     progress = make(wire)
     progress.message("one")
-    progress.begin(Step.RESTORE, "two")
+    progress.begin(Step.RESTORE)
+    progress.message("two")
     for _ in range(3):
         assert wire.tried.acquire(timeout=30)
     progress.begin(Step.VERIFY)

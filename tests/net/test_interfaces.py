@@ -45,7 +45,7 @@ def test_which_address_is_ours_for_whom() -> None:
             interfaces.refresh()
             index = {entry.name: entry.index for entry in list_addresses()}
             eth0, eth1, lo = index["eth0"], index["eth1"], index["lo"]
-            assert interfaces.interface_names() == ["eth0", "eth1"]
+            assert [interfaces.name(each) for each in (eth0, eth1)] == ["eth0", "eth1"]
             # Direct: the interface's; the client's own network chooses among several; a unicast's destination wins.
             assert interfaces.address_for(eth0) == "10.0.0.1"
             assert interfaces.address_for(eth1, "0.0.0.0", "255.255.255.255", "0.0.0.0") == "10.1.0.1"

@@ -28,11 +28,9 @@ class Tally:
         self._say = say
         self._lock = threading.Lock()
 
-    def begin(self, step: Step, text: str = "") -> None:
+    def begin(self, step: Step) -> None:
         """A step begins."""
         self.step = step
-        if text:
-            self.message(text)
 
     def message(self, text: str) -> None:
         """A sentence for whoever watches."""

@@ -44,7 +44,6 @@ class Figures:
 
     def __init__(self) -> None:
         self.http = self.cast = 0
-        self.chunks_http = self.chunks_cast = 0
         self.resumed = 0  # chunks that were on the disk
         self.wrong: Counter[int] = Counter()  # frames of the session that were not what their name says, by ordinal
         self._lock = threading.Lock()
@@ -64,10 +63,8 @@ class Figures:
         with self._lock:
             if by_cast:
                 self.cast += stored
-                self.chunks_cast += 1
             else:
                 self.http += stored
-                self.chunks_http += 1
 
 
 class Restore:

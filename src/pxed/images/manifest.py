@@ -120,10 +120,6 @@ class Manifest(Struct, frozen=True):
         """The name of the stored chunk `ordinal`."""
         return self.names[ordinal * DIGEST : (ordinal + 1) * DIGEST]
 
-    def is_stored(self, index: int) -> bool:
-        """Whether chunk `index` is stored; it is all zero otherwise."""
-        return bool(self.stored[index >> 3] >> (index & 7) & 1)
-
     def indexes(self) -> "array[int]":
         """The disk index of every stored chunk, by ordinal. A chunk's place on the disk is index * CHUNK."""
         found = array("I")

@@ -167,10 +167,6 @@ class Interfaces:
         """The configured addresses, in the configuration's order."""
         return self._wanted
 
-    def interface_names(self) -> list[str]:
-        """The interfaces that hold the configured IPv4 addresses."""
-        return [entries[0].name for entries in self._by_index.values()]
-
     def name(self, index: int) -> str:
         """The name of an interface, 'if7' when it has gone."""
         if index in self._by_index:
