@@ -26,7 +26,8 @@ RANK = {name: len(LAYERS) - line for line, names in enumerate(LAYERS) for name i
 AGENT_MAY_IMPORT = {"agent", "wire", "images", "types", "errors", "_ext"}
 SANS_IO = {"wire", "boot", "work", "cast"}
 SANS_IO_COMPILED = {
-    "dhcp", "tftp", "tftp_sender", "tftp_admission", "tftp_control", "tftp_figures", "tftp_table", "lines", "pacer",
+    "dhcp", "dhcp_kind", "tftp", "tftp_sender", "tftp_admission", "tftp_control", "tftp_figures", "tftp_flow",
+    "tftp_table", "tftp_tids", "lines", "pacer", "ring",
     "mtftp_groups", "mtftp_figures", "mtftp_pxe", "mtftp_members", "mtftp_table",
     "cast_sender", "cast_session", "cast_wants", "cast_jobs", "cast_intake", "cast_figures",
     "sender", "timers", "buf", "blocks", "cast", "parity",
