@@ -10,10 +10,11 @@ from enum import Enum
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ..types import Check, Drop, Verdict
-from ..wire import iana, pxe, summary
-from ..wire.dhcp import UNSPECIFIED, Packet, address_bytes, encode
-from ..wire.iana import ArchType, BootServerType, Discovery, MessageType, OptionCode
+from pxed.types import Check, Drop, Verdict
+from pxed.wire import iana, pxe, summary
+from pxed.wire.dhcp import UNSPECIFIED, Packet, address_bytes, encode
+from pxed.wire.iana import ArchType, BootServerType, Discovery, MessageType, OptionCode
+
 from ._facts import HTTP_CLIENT, PXE_CLIENT, Facts
 from ._quirks import Quirk, Vendor43, quirk_for
 from ._site import FIRST_SCRIPT, Site

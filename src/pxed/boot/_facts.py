@@ -7,9 +7,9 @@ import re
 
 from msgspec import Struct
 
-from ..types import Drop, Identity
-from ..wire import iana, pxe
-from ..wire.dhcp import (
+from pxed.types import Drop, Identity
+from pxed.wire import iana, pxe
+from pxed.wire.dhcp import (
     UNSPECIFIED,
     Packet,
     address_text,
@@ -19,7 +19,7 @@ from ..wire.dhcp import (
     user_classes,
     uuid_text,
 )
-from ..wire.iana import ArchType, IpxeTag, MessageType, OptionCode, PxeTag
+from pxed.wire.iana import ArchType, IpxeTag, MessageType, OptionCode, PxeTag
 
 PXE_CLIENT = b"PXEClient"
 HTTP_CLIENT = b"HTTPClient"

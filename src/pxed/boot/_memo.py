@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from ..types import Check, Drop, Identity, Verdict
-from ..wire.dhcp import UNSPECIFIED, Packet, Request, Template, address_text, decode, mac_text, read, uuid_text
-from ..wire.iana import MessageType, OptionCode
+from pxed.types import Check, Drop, Identity, Verdict
+from pxed.wire.dhcp import UNSPECIFIED, Packet, Request, Template, address_text, decode, mac_text, read, uuid_text
+from pxed.wire.iana import MessageType, OptionCode
+
 from ._decide import Reply, Way, decide, destination
 from ._facts import Received, facts
 from ._site import Site

@@ -8,7 +8,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from ..wire.iana import ArchType
+from pxed.wire.iana import ArchType
+
 from ._facts import Facts
 
 __all__ = ["QUIRKS", "Quirk", "Vendor43", "quirk_for"]

@@ -5,8 +5,9 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
-from ..config import DEFAULT_BOOT_PROGRAMS, Config
-from ..wire import pxe
+from pxed.config import DEFAULT_BOOT_PROGRAMS, Config
+from pxed.wire import pxe
+
 from ._quirks import Quirk
 
 FIRST_SCRIPT = "pxed/boot.ipxe"

@@ -6,7 +6,8 @@ unless `||` follows; `exit 1` and not `exit 0` makes UEFI firmware go on to its 
 
 from urllib.parse import quote, unquote
 
-from ..types import Identity
+from pxed.types import Identity
+
 from ._site import FIRST_SCRIPT
 
 __all__ = [

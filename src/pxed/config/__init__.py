@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from ..errors import ConfigError
+from pxed.errors import ConfigError
+
 from ._check import mistakes
 from ._clashes import clashes
 from ._keys import (

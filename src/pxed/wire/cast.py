@@ -217,7 +217,7 @@ them.
 
 from blake3 import blake3
 
-from .._ext.cast import (
+from pxed._ext.cast import (
     REASONS,
     Data,
     Mark,
@@ -229,8 +229,8 @@ from .._ext.cast import (
     encode_order,
     encode_report,
 )
-from .._ext.cast import decode as _decode
-from ..types import Drop
+from pxed._ext.cast import decode as _decode
+from pxed.types import Drop
 
 __all__ = [
     "PORT",

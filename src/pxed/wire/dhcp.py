@@ -6,10 +6,10 @@ RFC 2131, RFC 2132, RFC 3004 (user class), RFC 3046 (relay agent), RFC 4578 (PXE
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
-from .._ext.dhcp import Packet, encode
-from .._ext.dhcp import decode as _decode
-from .._ext.dhcp_kind import Request, Template, read
-from ..types import Drop
+from pxed._ext.dhcp import Packet, encode
+from pxed._ext.dhcp import decode as _decode
+from pxed._ext.dhcp_kind import Request, Template, read
+from pxed.types import Drop
 
 __all__ = [
     "UNSPECIFIED",
