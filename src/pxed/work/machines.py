@@ -199,22 +199,23 @@ class Machines:
             if not self._sightings:
                 return None, Change()
             removed = (next(iter(self._sightings)),)
-        machine = Machine(
+        machine = replace(self._record_of(identity), known=known, first_seen=now, last_seen=now)
+        events = [self._note(machine, now, "Seen for the first time.")]
+        if shared := self._shared_with(machine):
+            events.append(self._note(machine, now, shared))
+        new = Change(machines=(machine,), removed=removed, events=tuple(events))
+        return machine, self._taken_from(machine, now, removed) + new
+
+    def _record_of(self, identity: Identity) -> Machine:
+        """A record of its own for a machine that there is none of."""
+        return Machine(
             id=self._next_id,
             macs=(identity.mac,) if identity.mac else (),
             uuid=identity.uuid,
             serial=identity.serial,
             manufacturer=identity.manufacturer,
             product=identity.product,
-            known=known,
-            first_seen=now,
-            last_seen=now,
         )
-        events = [self._note(machine, now, "Seen for the first time.")]
-        if shared := self._shared_with(machine):
-            events.append(self._note(machine, now, shared))
-        new = Change(machines=(machine,), removed=removed, events=tuple(events))
-        return machine, self._taken_from(machine, now, removed) + new
 
     def _merge(self, old: Machine, identity: Identity, now: float) -> tuple[Machine, Change]:
         """New facts about a recorded machine. What it says now replaces what it said before."""
@@ -305,15 +306,7 @@ class Machines:
             )
         found = self.resolve(identity)
         if found.machine is None or found.conflict:  # an operator's word settles a contradiction
-            machine = Machine(
-                id=self._next_id,
-                macs=(identity.mac,) if identity.mac else (),
-                uuid=identity.uuid,
-                serial=identity.serial,
-                manufacturer=identity.manufacturer,
-                product=identity.product,
-                name=name,
-            )
+            machine = replace(self._record_of(identity), name=name)
             added = Change(machines=(machine,), events=(self._note(machine, now, "Added by an operator."),))
             return machine, self._taken_from(machine, now, ()) + added
         if found.machine.known:
