@@ -27,7 +27,8 @@ _READY = 60.0  # seconds until a daemon must be up
 _GRACE = 3.0  # for receivers whose sender has ended
 _PATIENCE_FOR_PXED = 2.0  # times the limit: pxed is to come to an end by itself
 _MEMORY = Path("/dev/shm")  # noqa: S108 - disks in memory: it is the network that is measured
-_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+# A receiver is one program, which is stopped and killed itself: it has no process namespace as what WITH_US starts.
+_KILLED_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 
 
 class Got(Struct, frozen=True):
@@ -79,13 +80,13 @@ class _Receiver:
             self.began = now
         with self._place.entered(), self.log.open("ab") as log:
             first = subprocess.Popen(
-                [*_WITH_US, *launch.command], stdin=subprocess.DEVNULL, stderr=log,
+                [*_KILLED_WITH_US, *launch.command], stdin=subprocess.DEVNULL, stderr=log,
                 stdout=subprocess.PIPE if launch.into else log,
             )  # fmt: skip
             self._running = [first]
             if launch.into:
                 self._running.append(
-                    subprocess.Popen([*_WITH_US, *launch.into], stdin=first.stdout, stdout=log, stderr=log)
+                    subprocess.Popen([*_KILLED_WITH_US, *launch.into], stdin=first.stdout, stdout=log, stderr=log)
                 )
                 assert first.stdout is not None
                 first.stdout.close()
