@@ -293,7 +293,7 @@ class CastWhy(IntEnum):
     FEW = 4
     CLOSING = 5
     UNKNOWN = 6
-    STORE = 7  # the sender cannot read what is left; the wire has no word for it
+    STORE = 7  # the sender cannot read what is left
 
 
 class ImageFacts(Struct, frozen=True):

@@ -11,6 +11,8 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
+from pxed._ext.cast_events import DIRECTIONS, REASON_NAMES
+from pxed.agent.cast import REASONS
 from pxed.cast import member
 from pxed.cast.figures import Move, Note, Step
 from pxed.config import Cast, Config, Mtftp, Server, Tftp
@@ -387,6 +389,14 @@ def test_groups_are_free_ones(library: Library) -> None:
     )
     made = CastService(settings, library, cast(Any, None), sender=cast(Any, object()), interface_of=str, ipv4_for=str)
     assert {made._free_group() for _ in range(50)} == {"239.255.78.2", "239.255.78.3"}
+
+
+def test_the_senders_words_are_in_the_order_of_the_wires_numbers() -> None:
+    assert ("", *(why.name.lower() for why in Why if why)) == REASON_NAMES
+    assert {order: DIRECTIONS[order] for order in (Order.RECEIVE, Order.HTTP, Order.LISTEN)} == {
+        Order.RECEIVE: "back", Order.HTTP: "http", Order.LISTEN: "listen"
+    }  # fmt: skip
+    assert set(REASONS) == {*Why} - {Why.NONE}  # the agent has a sentence for each
 
 
 def test_moves_are_told_to_the_sender_and_to_the_machine(room: Classroom, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,7 @@ cdef enum CastOrderReason:
     CAST_WHY_FEW = 4         # few remain
     CAST_WHY_CLOSING = 5
     CAST_WHY_UNKNOWN = 6
+    CAST_WHY_STORE = 7       # the sender cannot read what is left
 
 cdef enum CastWantKind:
     CAST_WHOLE = 1

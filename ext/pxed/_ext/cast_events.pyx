@@ -20,9 +20,9 @@ from pxed._ext.cast_source cimport (
 from pxed._ext.linux_net cimport pxed_path_parse, pxed_path_v4
 from pxed._ext.orders cimport Order, own_order
 
-# In the order of CastOrderCode and CastOrderReason (cast.pxd).
+# In the order of CastOrderCode and CastOrderReason (cast.pxd), which are those of types.CastOrder and types.CastWhy.
 DIRECTIONS = ("back", "http", "listen")
-REASON_NAMES = ("", "disk", "port", "loss", "few", "closing", "unknown")
+REASON_NAMES = ("", "disk", "port", "loss", "few", "closing", "unknown", "store")
 
 
 class CastListing(NamedTuple):

@@ -9,10 +9,10 @@ from pxed._ext.cast_source import CastSource
 from pxed._ext.orders import Order
 
 DIRECTIONS: tuple[str, ...]
-"""What a receiver can be told: "back", "http", "listen"."""
+"""What a receiver can be told, by types.CastOrder: "back", "http", "listen"."""
 
 REASON_NAMES: tuple[str, ...]
-"""Why; the first is none."""
+"""Why, by types.CastWhy; the first is none."""
 
 class CastListing(NamedTuple):
     """A session as it stood when the engine was asked, and some of its receivers: the answer to one `ask_session`."""

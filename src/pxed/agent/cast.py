@@ -46,6 +46,7 @@ REASONS: dict[int, str] = {
     CastWhy.FEW: "few machines remain",
     CastWhy.CLOSING: "the session closes",
     CastWhy.UNKNOWN: "the server does not know this receiver",
+    CastWhy.STORE: "the sender cannot read the rest from its store",
 }
 
 

@@ -124,22 +124,27 @@ class Progress(Protocol):
 
 @contextmanager
 def progress(title: str, *, unit: str = "bytes") -> Iterator[Progress]:
-    """Progress of one long work, on stderr: a bar on a terminal, else a line a second. `unit`: "bytes" or a word."""
+    """Progress of one long work, on stderr: a bar on a terminal, else a line a second while there is news.
+
+    `unit`: "bytes" or a word.
+    """
     if sys.stderr.isatty():
         with _bar(title, unit) as show:
             yield show
         return
-    last = 0.0
+    last, said = 0.0, ""
 
     def line(done: float, total: float) -> None:
-        nonlocal last
+        nonlocal last, said
         now = time.monotonic()
         if now - last < PLAIN_PROGRESS_SECONDS and done < total:
             return
-        last = now
         share = 100.0 * done / total if total else 100.0
         amount = f"{size(done)} of {size(total)}" if unit == "bytes" else f"{done:.0f} of {total:.0f} {unit}"
-        click.echo(f"{title}: {share:.0f}% ({amount})", err=True)
+        text = f"{title}: {share:.0f}% ({amount})"
+        if text != said:
+            last, said = now, text
+            click.echo(text, err=True)
 
     yield line
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import structlog
 
-from pxed._ext.cast_events import admit, close_session, direct, hold, open_session, set_rate
+from pxed._ext.cast_events import DIRECTIONS, REASON_NAMES, admit, close_session, direct, hold, open_session, set_rate
 from pxed._ext.cast_source import CastSource
 from pxed._ext.orders import Order as SenderOrder
 from pxed._ext.pacer import Pacer
@@ -28,8 +28,6 @@ from pxed.service.cast_session import LiveSession, Party
 from pxed.service.quiet import Throttle
 from pxed.service.transactions import Transactions
 from pxed.types import CastJoin, CastSession, Event, ImageSession, Job
-from pxed.types import CastOrder as Order
-from pxed.types import CastWhy as Why
 from pxed.wire.cast import SYMBOL, session_id
 
 __all__ = ["CastService", "Sender"]
@@ -45,9 +43,6 @@ MOST_JOINS_OF_ADDRESS = 256  # as long as the session lives
 REMEMBERED = 20  # ended sessions
 # Seconds for which an address takes HTTP whose reports do not come: each session would make it wait in vain again.
 UNHEARD = 300.0
-
-_DIRECTIONS = {Order.HTTP: "http", Order.LISTEN: "listen", Order.RECEIVE: "back"}
-_REASONS = {Why.NONE: "", Why.DISK: "disk", Why.PORT: "port", Why.LOSS: "loss", Why.FEW: "few", Why.STORE: ""}
 
 
 class Sender(Protocol):
@@ -368,7 +363,7 @@ class CastService:
 
     def _obey(self, session: LiveSession, step: Step) -> None:
         for move in step.moves:
-            direction, why = _DIRECTIONS[move.order], _REASONS[move.why]
+            direction, why = DIRECTIONS[move.order], REASON_NAMES[move.why]
             self._sender.post(direct(session.id, move.number, direction, why))
             self._counts[f"moved.{direction}"] += 1
         for note in step.notes:

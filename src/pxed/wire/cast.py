@@ -130,7 +130,8 @@ ORDER, to one receiver, in answer to a REPORT and never larger than it, 36 octet
             2 listen: take what passes; HTTP when told, or when the group is silent
             3 the session closes: join again
             4 not joined: join again
-    reason  1 disk, 2 port speed, 3 loss, 4 few remain, 5 closing, 6 unknown receiver; others mean nothing in particular
+    reason  1 disk, 2 port speed, 3 loss, 4 few remain, 5 closing, 6 unknown receiver, 7 the sender cannot read what is
+            left; others mean nothing in particular
 
 REPORT, to the server's address and port, from the address that joined, 72 to 1472 octets. A report has 1 to 32 parts;
 each part speaks for itself, so that losing one loses only what it says.
