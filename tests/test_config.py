@@ -349,8 +349,15 @@ MISTAKES = {
         "f.toml:7: key `mtftp.files`: expected [[mtftp.files]] tables of different files and groups; got 3",
     ),
     "no network of groups": (
-        MINIMAL + '[mtftp]\ngroups = "239.255.78.1/24"\n',
-        f'f.toml:7: key `mtftp.groups`: expected {GROUPS}; got "239.255.78.1/24"',
+        MINIMAL + '[mtftp]\ngroups = "239.255.78.0/33"\n',
+        f'f.toml:7: key `mtftp.groups`: expected {GROUPS}; got "239.255.78.0/33"',
+    ),
+    "groups by one of them": (
+        MINIMAL + '[mtftp]\ngroups = "239.255.78.1/24"\n[cast]\ngroups = "239.255.79.9/30"\n',
+        f'f.toml:7: key `mtftp.groups`: expected {GROUPS}; got "239.255.78.1/24", which is an address within a range: '
+        'write "239.255.78.0/24"\n'
+        f'f.toml:9: key `cast.groups`: expected {GROUPS}; got "239.255.79.9/30", which is an address within a range: '
+        'write "239.255.79.8/30"',
     ),
     "groups that are none": (
         MINIMAL + '[mtftp]\ngroups = "10.0.0.0/24"\n',

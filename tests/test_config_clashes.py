@@ -52,6 +52,8 @@ MTFTP = "[mtftp]\nenabled = true\n"
         (f'{BASE}{ROOT}[cast]\nrate = "1Gbit"\nfloor = "20Mbit"\nhours = {{ "08:00-18:00" = "8Mbit" }}\n',
          "f.toml:7: key `cast.floor`: expected a rate of at most that of `cast.hours.08:00-18:00`, "
          '"8Mbit"; got "20Mbit"'),
+        (f'{BASE}{ROOT}{MTFTP}{FILE}name = "a"\ngroup = "239.255.79.5"\n', "f.toml:9: key `mtftp.files[1].group`: "
+         'expected a group beside those of `cast.groups`, "239.255.79.0/24"; got "239.255.79.5"'),
     ],
 )  # fmt: skip
 def test_clash(text: str, message: str) -> None:
@@ -72,6 +74,7 @@ def test_clash(text: str, message: str) -> None:
         f'{BASE}{ROOT}[cast]\nfloor = "20Mbit"\n',
         f'{BASE}{ROOT}[cast]\nrate = "20Mbit"\nfloor = "20Mbit"\n',
         f'{BASE}{ROOT}[cast]\nenabled = false\nrate = "10Mbit"\nfloor = "20Mbit"\n',
+        f'{BASE}{ROOT}{MTFTP}{FILE}name = "a"\ngroup = "239.255.79.5"\n[cast]\nenabled = false\n',
     ],
 )
 def test_no_clash(text: str) -> None:

@@ -119,6 +119,42 @@ def test_running_server_is_asked_for_its_pid(api: LiveApi, monkeypatch: pytest.M
     assert (result.exit_code, seen) == (0, [42])
 
 
+SHARED = "Ethernet addresses of"
+
+
+@pytest.mark.parametrize(
+    ("sections", "warned"),
+    [
+        ("", []),
+        ('[[mtftp.files]]\nname = "a"\ngroup = "239.255.78.245"\n', []),
+        (
+            '[[mtftp.files]]\nname = "a"\ngroup = "239.127.78.5"\n',
+            [f"mtftp.groups 239.255.78.0/24 has {SHARED} mtftp.files[1].group 239.127.78.5"],
+        ),
+        (
+            '[[mtftp.files]]\nname = "a"\ngroup = "239.127.79.5"\n',
+            [f"mtftp.files[1].group 239.127.79.5 has {SHARED} cast.groups 239.255.79.0/24"],
+        ),
+        (
+            '[cast]\ngroups = "239.255.1.0/24"\n',
+            [f"iPXE's group 239.255.1.1 has {SHARED} cast.groups 239.255.1.0/24"],
+        ),
+        (
+            'groups = "239.127.1.0/24"\n[mtftp.machines]\n"52:54:00:12:34:56" = false\n',
+            [f"mtftp.groups 239.127.1.0/24 has {SHARED} iPXE's group 239.255.1.1"],
+        ),
+        ('ipxe = "never"\ngroups = "239.255.1.0/24"\n', []),
+    ],
+)
+def test_groups_that_switches_cannot_tell_apart(
+    check: Callable[..., Result], tmp_path: Path, sections: str, warned: list[str]
+) -> None:
+    with (tmp_path / "f.toml").open("a") as config:
+        config.write(f"[mtftp]\nenabled = true\n{sections}")
+    lines = check([], "--no-probe").stdout.splitlines()[:-1]
+    assert [line.split(":")[1].strip() for line in lines] == warned
+
+
 @pytest.mark.parametrize(
     ("known", "asked", "hears", "warned"),
     [

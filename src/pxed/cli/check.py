@@ -1,6 +1,7 @@
 """`pxed check`: what is wrong on this host and this network, in plain sentences."""
 
 from collections.abc import Iterator
+from ipaddress import IPv4Network
 
 import click
 
@@ -8,7 +9,7 @@ from pxed.api.control import Status
 from pxed.cli import Context, pass_context
 from pxed.cli.client import Client
 from pxed.cli.output import is_terminal, json_option, print_json
-from pxed.config import Cast, Config, Mtftp
+from pxed.config import IPXE_GROUP, Config
 from pxed.errors import ConfigError, OperatorError
 from pxed.net import igmp
 from pxed.net.diagnose import Finding, diagnose
@@ -54,11 +55,10 @@ def _findings(context: Context, probe: bool) -> Iterator[Finding]:
     server = _server(config)
     server_pid = server.pid if server is not None else None
     yield from diagnose(config, server_pid)
-    multicast = [(f"{name}.groups", part.network) for name, part in _multicast(config)]
-    yield from igmp.shared_groups(multicast)
+    yield from igmp.shared_groups(_groups(config))
     if probe and config.dhcp.enabled:
         yield from _heard(config, server_pid)
-    if probe and multicast:
+    if probe and (config.mtftp.enabled or config.cast.enabled):
         yield from _queriers(config, server)
 
 
@@ -70,12 +70,19 @@ def _server(config: Config) -> Status | None:
         return None
 
 
-def _multicast(config: Config) -> Iterator[tuple[str, Mtftp | Cast]]:
-    """What is sent by multicast, by the name of its section."""
-    if config.mtftp.enabled:
-        yield "mtftp", config.mtftp
+def _groups(config: Config) -> Iterator[tuple[str, IPv4Network]]:
+    """Where things are sent by multicast, with what people call it."""
+    mtftp = config.mtftp
+    if mtftp.enabled:
+        yield "mtftp.groups", mtftp.network
+        for number, file in enumerate(mtftp.files, 1):
+            # One of `mtftp.groups` is given to no other file.
+            if file.group and (group := IPv4Network(file.group))[0] not in mtftp.network:
+                yield f"mtftp.files[{number}].group", group
+        if mtftp.ipxe != "never" or any(mtftp.machines.values()):
+            yield "iPXE's group", IPv4Network(IPXE_GROUP[0])
     if config.cast.enabled:
-        yield "cast", config.cast
+        yield "cast.groups", config.cast.network
 
 
 def _queriers(config: Config, server: Status | None) -> Iterator[Finding]:

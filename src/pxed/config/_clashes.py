@@ -75,6 +75,9 @@ def _files(config: Config) -> Iterator[Mistake]:
         if first <= group <= last:
             expected = f"a group that is not of those which files take and give back, {first} to {last}"
             yield _mistake(key, expected, shown(file.group))
+        elif config.cast.enabled and group in config.cast.network:
+            expected = f"a group beside those of `cast.groups`, {shown(config.cast.groups)}"
+            yield _mistake(key, expected, shown(file.group))
         elif _ethernet(group) in taken:
             expected = "a group with an Ethernet address of its own"
             yield _mistake(key, expected, f"{shown(file.group)}, which has that of {taken[_ethernet(group)]}")

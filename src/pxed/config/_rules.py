@@ -61,7 +61,7 @@ def _unfit(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
 
 def _bad_groups(value: str) -> Iterator[str]:
     try:
-        network = ipaddress.IPv4Network(value)
+        network = ipaddress.IPv4Network(value, strict=False)
     except ValueError:
         yield shown(value)
         return
@@ -71,6 +71,8 @@ def _bad_groups(value: str) -> Iterator[str]:
         yield f"{shown(value)}, which are {network.num_addresses}"
     elif int(network[0]) & 0x7FFFFF < 256:  # the bits of an address that are in the Ethernet address
         yield f"{shown(value)}, which switches take for 224.0.0.0/24 and send everywhere"
+    elif network[0] != ipaddress.IPv4Interface(value).ip:
+        yield f"{shown(value)}, which is an address within a range: write {shown(str(network))}"
 
 
 def _bad_boot_programs(value: dict[str, str]) -> Iterator[str]:

@@ -203,7 +203,7 @@ def missing(interface: str) -> str:
 
 
 def shared_groups(ranges: Iterable[tuple[str, IPv4Network]]) -> Iterator[Finding]:
-    """Which ranges of groups, with the names of their keys, a switch cannot tell apart, or sends everywhere.
+    """Which ranges of groups, with what they are called, a switch cannot tell apart, or sends everywhere.
 
     32 groups share an Ethernet address, by which switches and network cards filter.
     """
@@ -212,12 +212,17 @@ def shared_groups(ranges: Iterable[tuple[str, IPv4Network]]) -> Iterator[Finding
         if low < 256:
             yield Finding(
                 "warning", "groups",
-                f"{key} {network} has the Ethernet addresses of 224.0.0.0/24: switches send it everywhere.",
+                f"{_called(key, network)} has the Ethernet addresses of 224.0.0.0/24: switches send it everywhere.",
             )  # fmt: skip
     for (key, network, low), (other_key, other, other_low) in combinations(named, 2):
         if low < other_low + other.num_addresses and other_low < low + network.num_addresses and network != other:
             yield Finding(
                 "warning", "groups",
-                f"{key} {network} has the Ethernet addresses of {other_key} {other}: machines that listen to one get "
-                "the other, too. Take a range that differs in its last 23 bits.",
+                f"{_called(key, network)} has Ethernet addresses of {_called(other_key, other)}: machines that listen "
+                "to one get the other, too. Take groups that differ in their last 23 bits.",
             )  # fmt: skip
+
+
+def _called(key: str, network: IPv4Network) -> str:
+    """A range with its name; a single group without the length of its prefix."""
+    return f"{key} {network if network.num_addresses > 1 else network[0]}"
