@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from pxed._ext.cast_events import DIRECTIONS, REASON_NAMES
 from pxed.agent.cast import REASONS
 from pxed.cast import member
+from pxed.cast import session as policy
 from pxed.cast.figures import Move, Note, Step
 from pxed.config import Cast, Config, Mtftp, Server, Tftp
 from pxed.errors import NotFoundError, RefusedError
@@ -297,6 +298,32 @@ def test_a_restart_of_the_server_in_the_middle(room: Classroom, library: Library
         one.fetch()
         sent = room.until("done", lambda session: states(session) == ["done"]).sent
         assert one.lengths[2] <= sent < sum(one.lengths)
+
+
+def test_the_last_one_is_told_to_take_http(room: Classroom, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It loses nothing and the others are done: a stream for one is what HTTP does better."""
+    monkeypatch.setattr(policy, "_WORTH_SECONDS", 0.0)  # three chunks never take long
+    with (
+        closing(room.join("aaaaaaaa")) as one,
+        closing(room.join("bbbbbbbb", host="127.0.0.3")) as two,
+        closing(room.join("cccccccc", host="127.0.0.4")) as last,
+    ):
+        last.report()
+        one.fetch()
+        two.fetch()
+
+        def is_told(session: ImageSession) -> bool:
+            last.listen(0.0)
+            last.frames[0].clear()  # what it always wants; it counts as written, so that it is no more than is sent
+            last.report(received=10_000, expected=10_000, written=len(last.lengths))
+            return states(session) == ["done", "done", "http"]
+
+        told = room.until("told to take HTTP", is_told)
+        assert told.receivers[2].reason == "only a few are left"
+        while not last.orders:
+            last.report()
+            last.listen(0.1)
+        assert (last.orders[0].order, last.orders[0].reason) == (Order.HTTP, Why.FEW)
 
 
 def test_a_reload_changes_the_rate_of_a_running_session(room: Classroom) -> None:
