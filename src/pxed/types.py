@@ -136,7 +136,7 @@ class Transfer(Struct, frozen=True):
     """A download that runs."""
 
     id: str  # the same in each snapshot
-    protocol: str  # "tftp" or "http"
+    protocol: str  # "tftp", "multicast" (RFC 2090), "mtftp" or "http"
     peer: str
     name: str
     state: str  # "sending", or what it waits for

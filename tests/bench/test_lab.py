@@ -136,9 +136,17 @@ def test_multicast_beside_unicast_and_a_peer_in_a_pipe() -> None:
     assert "2 clients, 256.0 KiB each, blksize 1428" in done.stderr
 
 
-@pytest.mark.parametrize(("size", "reason"), [("100M", "at most 65,535 blocks"), ("0", "must be at least 1")])
-def test_what_multicast_cannot_carry_is_told(size: str, reason: str) -> None:
-    done = bench("--size", size, what="mtftp")
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ("--size 100M", "at most 65,535 blocks"),
+        ("--size 0", "must be at least 1"),
+        ("--kill-master --clients 1", "--clients 2 or more"),
+        ("--kill-master --size 20K", "--kill-master needs --size 128K"),
+    ],
+)
+def test_what_multicast_cannot_show_is_told(arguments: str, reason: str) -> None:
+    done = bench(*arguments.split(), what="mtftp")
     assert done.returncode == 2
     assert reason in done.stderr
 

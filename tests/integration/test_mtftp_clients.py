@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from pxed.config import Mtftp
 from support.netns import Namespace, Net
@@ -183,7 +184,11 @@ def test_what_runs_is_listed_whoever_sends_it(site: Site) -> None:
     site.lose(client, 100)
     process = site.atftp(client)
     site.running.wait_until(lambda now: now["multicast.bytes"] > 0)
-    [one] = site.running.call(site.running.service.transfers(10))
-    assert (one.peer[0], one.name, one.state) == ("10.78.0.2", "file", "sending")
+    [(by, one)] = site.running.call(site.running.service.transfers(10))
+    assert (by, one.peer[0], one.name, one.state) == ("multicast", "10.78.0.2", "file", "sending")
     client.run("nft", "flush", "ruleset")
-    site.finish(client, process)
+    with capture_logs() as logs:
+        site.finish(client, process)
+        site.running.wait_until(lambda _: bool(site.running.names.delivered_names))
+    [line] = [entry for entry in logs if entry["event"] == "tftp transfer"]
+    assert (line["by"], line["outcome"]) == ("multicast", "ok")

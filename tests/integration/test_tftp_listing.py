@@ -30,8 +30,9 @@ def clients(server: Running) -> Iterator[list[Socket]]:
 
 
 def listed(server: Running, limit: int = 100) -> list[Progress]:
-    found: list[Progress] = server.call(server.service.transfers(limit))
-    return found
+    found: list[tuple[str, Progress]] = server.call(server.service.transfers(limit))
+    assert {by for by, _ in found} <= {"tftp"}
+    return [progress for _, progress in found]
 
 
 def test_transfers_that_run(server: Running, clients: list[Socket]) -> None:

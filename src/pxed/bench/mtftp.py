@@ -24,7 +24,7 @@ from pxed.bench.namespace import Namespace
 from pxed.bench.room import Room
 from pxed.errors import OperatorError
 
-__all__ = ["PORT", "Comparison", "Run", "Scene", "Summary", "check", "compare", "play", "wait_for"]
+__all__ = ["PORT", "SMALLEST_TO_KILL", "Comparison", "Run", "Scene", "Summary", "check", "compare", "play", "wait_for"]
 
 PORT = 69
 _READY_SECONDS = 30.0
@@ -34,6 +34,8 @@ _SETTLED_SECONDS = 2.5
 _LOOK = 0.02
 # Of a master's death the others notice nothing more once the server has sent so many bytes.
 _GOES_ON = 64 << 10
+# Of a smaller file there is not as much left when its half has been sent.
+SMALLEST_TO_KILL = 2 * _GOES_ON
 
 
 class Scene(Struct, frozen=True):
@@ -60,7 +62,7 @@ class Run(Struct):
     p50: float
     slowest: float
     server_cpu: float | None
-    stall: float | None  # from the death of the master until the server sent on; None: none died
+    stall: float | None  # from the death of the master until the server sent on; None: nobody had to wait
     lost: dict[str, int]  # why clients failed -> how many; not who was killed
 
 
@@ -225,8 +227,9 @@ class _Death:
         victim.kill()
         killed, sent = time.monotonic(), self._room.sent()
         self.victim = victim
-        while self._room.sent() < sent + _GOES_ON and not self._over.wait(_LOOK):
-            pass
+        while self._room.sent() < sent + _GOES_ON:
+            if self._over.wait(_LOOK):  # all had ended before the server had to go on: nobody waited
+                return
         self.stall = time.monotonic() - killed
 
 

@@ -16,6 +16,11 @@ from pxed.service.names import clean_name
 __all__ = ["LARGEST_FILE", "Passes"]
 
 # In iPXE's one group there can be one file only: the kernel. Whoever listens for another would take this one's blocks.
+# What was sent there is forgotten when the server ends: a kernel that is rebuilt, and sent by a server restarted
+# while a machine has blocks of the former, mends that machine's gaps with wrong bytes. Silence after a start would be
+# no remedy: iPXE then falls back to plain TFTP with its blocks in hand, and with the last among them takes the file for
+# complete. An ERROR to who asks in the first seconds would be one, as boot scripts go on to `tftp://`; `PassSender` has
+# no such answer.
 IPXE_FILE = scripts.KERNEL
 
 Place = tuple[tuple[str, int], int]  # a group, and the seconds for which nothing follows there

@@ -55,6 +55,9 @@ _QUIET_OUTCOMES = frozenset({"ok", "probe", "closed", "refused", "superseded"})
 
 _NO_MTFTP = Mtftp()
 
+# Plain TFTP; RFC 2090's multicast, by unicast to those whom no group reaches; MTFTP as PXE and iPXE have it.
+By = Literal["tftp", "multicast", "mtftp"]
+
 
 class Names(Protocol):
     """What the service needs of `service.names.Names`."""
@@ -211,12 +214,12 @@ class TftpService:
         for answer in chain.from_iterable(self._asking.values()):
             answer.cancel()
 
-    async def transfers(self, limit: int) -> list[Progress]:
-        """What runs now, at most `limit` of it, from the engines in turn.
+    async def transfers(self, limit: int) -> list[tuple[By, Progress]]:
+        """What runs now, at most `limit` of it, from the engines in turn, and how each was asked for.
 
         An engine tells some of its table at a time and moves packets in between, whatever the size of the table.
         """
-        found: list[Progress] = []
+        found: list[tuple[By, Progress]] = []
         for engine in self._all() if self._started else ():
             first = 0
             while len(found) < limit:
@@ -224,10 +227,16 @@ class TftpService:
                 self._asking[engine].append(answer)
                 engine.ask_listing(first)
                 transfers, first = await answer
-                found += transfers
+                found += [(self._by(engine), transfer) for transfer in transfers]
                 if not first:
                     break
         return found[:limit]
+
+    def _by(self, engine: Engine) -> By:
+        """How that what an engine sends was asked for."""
+        if self._passes and engine in self._passes.engines:
+            return "mtftp"
+        return "multicast" if engine is self._groups else "tftp"
 
     def _on_events(self, engine: Engine) -> None:
         passes = self._passes.engines if self._passes else ()
@@ -245,7 +254,8 @@ class TftpService:
             else:
                 self._running.pop((engine, event.id), None)
                 self._members -= engine is self._groups
-                self._note_end(event, {"by": "mtftp"} if engine in passes else {})
+                by = self._by(engine)
+                self._note_end(event, {"by": by} if by != "tftp" else {})
 
     async def _answer(self, engine: Engine, request: Request) -> None:
         """Give the engine what it shall send for a request. Whatever goes wrong becomes an ERROR for this client."""

@@ -10,7 +10,7 @@ from pxed.net.connection import Download
 from pxed.service.http import MachineHttp
 from pxed.service.metrics import Metrics
 from pxed.service.peers import Peers
-from pxed.service.tftp import TftpService
+from pxed.service.tftp import By, TftpService
 from pxed.service.transactions import Transactions
 from pxed.types import Identity, JobState, Traffic, Transfer
 
@@ -61,7 +61,7 @@ class Snapshots:
             cast_bytes=cast.get("bytes", 0),
             cast_receivers=cast.get("receivers", 0),
             transfers=(
-                *(self._transfer(progress) for progress in running),
+                *(self._transfer(by, progress) for by, progress in running),
                 *(self._download(download, loop_time) for download in downloads),
             ),
             places=self._metrics.phases.places(self._clock()),
@@ -69,11 +69,11 @@ class Snapshots:
             failures=tuple(self._metrics.failures),
         )
 
-    def _transfer(self, progress: Progress) -> Transfer:
+    def _transfer(self, by: By, progress: Progress) -> Transfer:
         peer, port = progress.peer
         return Transfer(
-            id=f"tftp/{peer}/{port}/{progress.id}",
-            protocol="tftp",
+            id=f"{by}/{peer}/{port}/{progress.id}",
+            protocol=by,
             peer=peer,
             machine=self._machine(peer),
             name=progress.name,

@@ -44,13 +44,18 @@ def mtftp(
     Needs root, atftp and, for losses, nftables. WIRE is what left the server, headers and repeats included, in units
     of the file; times are from the start of the first client.
     """
-    from pxed.bench.mtftp import PORT, Comparison, check, compare, wait_for
+    from pxed.bench.mtftp import PORT, SMALLEST_TO_KILL, Comparison, check, compare, wait_for
     from pxed.bench.room import Room
 
     if not size:
         raise click.UsageError("Of an empty file nothing is sent: --size must be at least 1.")
     if size // blksize + 1 > 65535:
         raise click.UsageError(f"By multicast goes what has at most 65,535 blocks: {65535 * blksize} bytes.")
+    if kill_master and clients < 2:
+        raise click.UsageError("Nobody waits when the only client is killed: --kill-master needs --clients 2 or more.")
+    if kill_master and size < SMALLEST_TO_KILL:
+        least = f"{SMALLEST_TO_KILL >> 10}K"
+        raise click.UsageError(f"The file is sent before a master can be killed: --kill-master needs --size {least}.")
     with Room(size, clients, multicast=True) as room:
         check(room)
         targets = [room.start(one, PORT, output.note) for one in ("pxed", *dict.fromkeys(peers))]
