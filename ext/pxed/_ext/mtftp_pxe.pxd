@@ -56,7 +56,10 @@ cdef struct Pass:
     uint32_t tries           # times the block in flight was sent
     uint32_t repeats         # requests of the opener that brought block 1 once more
     uint8_t state
+    uint8_t former           # passes of the same content just before it, as far as they matter
     bint alone               # of a client that no multicast reaches
+    bint missed              # a listener asked so soon after it that it knows what it misses
+    bint doubled             # each block goes to the group twice
 
 
 cdef struct Asker:

@@ -11,6 +11,10 @@ meanwhile is theirs, and nobody knows of them. Rules (PXE 2.1; the sources of In
   repeated. After a pass the group is quiet for the time after which listeners stop waiting for more of it (tag 5), so
   that none of them takes the next pass for the rest of this one. Who asks when they have stopped is first in the next
   one, which begins in a moment (atftp cannot repeat a request); earlier requests are repeated for longer than that.
+- A listener keeps only what it heard without a gap up to the end, so of many listeners there is always one that lost a
+  block, pass after pass. Who lost some listens a second less for each and asks within the quiet time; who merely came
+  late does not. After such a request, or after two passes, the next ones send each block to the group twice, back to
+  back: an equal number is no lower one, listeners pass over it, and who acknowledges does so twice, in vain.
 - A group sends one content. Another file, or a new content of this one, would mend gaps with wrong bytes: it gets no
   answer until nobody can have blocks of the former left.
 - Who asked may be forged. Until it acknowledges, block 1 is sent UNANSWERED_SENDS times, whatever tag 5 says, and once
@@ -68,6 +72,8 @@ cdef enum:
     # Sendings of block 1 that nobody acknowledges, and repeated requests that bring one more.
     UNANSWERED_SENDS = 3
     REPEATS = 5
+    # Passes of a file, one soon after the other, that send each block once.
+    SINGLE_PASSES = 2
 
 LARGEST_FILE = BLOCK * LARGEST_NUMBER - 1  # bytes that can be sent so
 
@@ -299,7 +305,10 @@ cdef class PassSender(Sender):
         if p.state == PASS_ASKED:
             return False
         if p.state == PASS_QUIET:
-            return now + min(p.quiet, AHEAD) >= p.quiet_until
+            if now + min(p.quiet, AHEAD) >= p.quiet_until:
+                return True
+            p.missed = True
+            return False
         if p.client == client:
             if p.block == 1 and pxed_path_equal(&p.opener, path):
                 if p.tries != 0 and not p.share.queued and now - p.sent_at >= REPEATED and p.repeats < REPEATS:
@@ -387,6 +396,8 @@ cdef class PassSender(Sender):
                     return
                 blob = former.blob
                 start = max(now, former.quiet_until)
+                p.former = min(former.former + 1, SINGLE_PASSES)
+                p.doubled = not self.any_order and (former.missed or former.doubled or p.former == SINGLE_PASSES)
                 self._remove(former)
         p.blob = pxed_blob_ref(blob)
         p.blocks = blob.size // BLOCK + 1
@@ -487,22 +498,24 @@ cdef class PassSender(Sender):
         cdef uint8_t header[DATA_HEADER]
         cdef uint64_t offset = (p.block - 1) * BLOCK
         cdef size_t size = min(<uint64_t>BLOCK, p.blob.size - offset)
-        cdef bint twice = p.block == 1 and not p.alone
-        if not self.lines.may_send(&p.to, (DATA_HEADER + size) << twice, now):
+        cdef bint own = p.block == 1 and not p.alone
+        cdef int copies = 1 + p.doubled
+        if not self.lines.may_send(&p.to, (DATA_HEADER + size) * (own + copies), now):
             self.lines.put_back(&p.share, p, p.to.socket)
             return
         write_data_header(header, p.block)
-        if twice:  # its own first: atftp takes itself for a listener when it hears the group before
+        if own:  # its own first: atftp takes itself for a listener when it hears the group before
             pxed_batch_add(batch, &p.opener, header, DATA_HEADER, p.blob.data + offset, size)
             self.counters.datagrams += 1
-        if not twice or pxed_batch_has_room(batch, DATA_HEADER):  # else the repetition brings it
+        while copies > 0 and pxed_batch_has_room(batch, DATA_HEADER):  # else the repetition brings it
             pxed_batch_add(batch, &p.to, header, DATA_HEADER, p.blob.data + offset, size)
+            copies -= 1
             self.counters.datagrams += 1
-        if p.alone:
-            self.counters.unicast_bytes += size
-        else:
-            self.counters.bytes += size
-            p.sent += 1
+            if p.alone:
+                self.counters.unicast_bytes += size
+            else:
+                self.counters.bytes += size
+                p.sent += 1
         if p.tries != 0:
             p.retransmits += 1
             self.counters.retransmits += 1
