@@ -267,8 +267,14 @@ def test_multicast_only_fails_instead_of_taking_http() -> None:
         scene.cast.join()
     scene.source.answer = session_of(IMAGE)
     scene.begin()
+    scene.pass_time(20)
+    scene.pass_time(1, quiet=0.1)
     scene.pass_time(59)
     assert not scene.board.http
+    waits = "Waits up to 60 s: the multicast group is not heard."
+    assert [text for text in scene.said if text.startswith(("Waits", "The image"))] == [
+        waits, "The image comes from the multicast group 239.255.78.7.", waits,
+    ]  # fmt: skip
     with pytest.raises(AgentFailure, match="Nothing was heard"):
         scene.pass_time(3)
 

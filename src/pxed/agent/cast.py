@@ -188,10 +188,12 @@ class Group:
 
     def _take_http(self, reason: str) -> None:
         if self._cast.only:
+            patience = f"{self._cast.give_up:.0f} s"
             if self._now() - self._deaf_since > self._cast.give_up:
-                raise AgentFailure(
-                    Step.RESTORE, f"Nothing was heard of the multicast group for {self._cast.give_up:.0f} s."
-                )
+                raise AgentFailure(Step.RESTORE, f"Nothing was heard of the multicast group for {patience}.")
+            if self.transport != "waiting" or not self.reason:
+                self.transport, self.reason = "waiting", reason
+                self._tally.message(f"Waits up to {patience}: {reason}.")
         elif self.transport != "http":
             self._set("http", reason, f"The image comes by HTTP: {reason}.")
 
