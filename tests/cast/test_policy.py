@@ -36,6 +36,7 @@ class Box:
     refused: float = 0.0
     written: float = 0.0
     silent_since: float | None = None
+    reports_from: float = 0.0
     flags: dict[str, bool] = field(default_factory=dict)
 
     def take(self, rate: float, seconds: float) -> None:
@@ -48,7 +49,7 @@ class Box:
         self.written = min(CHUNKS, self.written + taken * SYMBOL / 1e6)
 
     def heard(self, number: int, now: float) -> Heard:
-        silence = 0.0 if self.silent_since is None else now - self.silent_since
+        silence = None if now < self.reports_from else 0.0 if self.silent_since is None else now - self.silent_since
         return Heard(
             number, silence, int(self.received), int(self.expected), int(self.refused), int(self.written),
             disk_rate=min(self.disk, 1e8), **self.flags,
@@ -246,6 +247,14 @@ def test_the_last_one_with_much_to_do_finishes_by_http() -> None:
         room.boxes[number].flags["done"] = True
     room.run(1)
     assert room.moves == [Move(5, Order.HTTP, Why.FEW)]
+
+
+def test_the_first_one_to_report_is_not_the_last_one_left() -> None:
+    """The others have joined, and prepare their disks."""
+    room = Room(Box(), *(Box(reports_from=6.0) for _ in range(3)))
+    room.run(20)
+    assert room.moves == []
+    assert {room.state(number) for number in room.boxes} == {State.RECEIVING}
 
 
 def test_the_last_one_with_little_to_do_or_much_loss_stays() -> None:

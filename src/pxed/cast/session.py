@@ -175,6 +175,8 @@ class SessionPolicy:
 
     def _handful(self, active: list[Member], union: int | None) -> bool:
         """Whether those who are left had better finish by HTTP."""
+        if any(member.state is State.JOINED for member in self.members.values()):
+            return False  # they are not the last ones, but the first to report
         joined = sum(not member.replaced for member in self.members.values())
         if joined < 3 or len(active) > max(1, min(_MOST_HANDFUL, joined * _HANDFUL)):
             return False
