@@ -192,16 +192,18 @@ class Group:
             if self._now() - self._deaf_since > self._cast.give_up:
                 raise AgentFailure(Step.RESTORE, f"Nothing was heard of the multicast group for {patience}.")
             if self.transport != "waiting" or not self.reason:
-                self.transport, self.reason = "waiting", reason
-                self._tally.message(f"Waits up to {patience}: {reason}.")
+                self._set("waiting", reason, f"Waits up to {patience}: {reason}.")
         elif self.transport != "http":
             self._set("http", reason, f"The image comes by HTTP: {reason}.")
 
     def _set(self, transport: str, reason: str, text: str) -> None:
+        self._use(transport, reason)
+        self._tally.message(text)
+
+    def _use(self, transport: str, reason: str) -> None:
         self.transport, self.reason = transport, reason
         self._board.use_http(transport == "http")
         self.receiver.http = transport == "http"
-        self._tally.message(text)
 
     def _leave(self, reason: str) -> None:
         self._left = True
@@ -251,9 +253,7 @@ class Group:
         """HTTP for good. Raises AgentFailure with `only`."""
         self._cast.refused(reason)
         self._left = True
-        self.transport, self.reason = "http", reason
-        self._board.use_http(True)
-        self.receiver.http = True
+        self._use("http", reason)
         self.receiver.leave()
 
 
