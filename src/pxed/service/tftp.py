@@ -239,11 +239,11 @@ class TftpService:
         return "multicast" if engine is self._groups else "tftp"
 
     def _on_events(self, engine: Engine) -> None:
-        passes = self._passes.engines if self._passes else ()
+        by = self._by(engine)
         for event in engine.drain():
             if isinstance(event, Request):
                 self._running[engine, event.id] = None
-                answer = self._answer_pass if engine in passes else self._answer
+                answer = self._answer_pass if by == "mtftp" else self._answer
                 task = asyncio.create_task(answer(engine, event))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
@@ -254,7 +254,6 @@ class TftpService:
             else:
                 self._running.pop((engine, event.id), None)
                 self._members -= engine is self._groups
-                by = self._by(engine)
                 self._note_end(event, {"by": by} if by != "tftp" else {})
 
     async def _answer(self, engine: Engine, request: Request) -> None:
