@@ -20,7 +20,7 @@ from pxed._ext.cast_frames import CastLayout
 from pxed._ext.cast_receiver import CastReceiver
 from pxed._ext.cast_sender import CastSender
 from pxed._ext.engine import Engine
-from pxed.bench.cast.speed import _CHUNK, _GROUP, _RECEIVER, _SERVER, _cable, _source
+from pxed.bench.cast.speed import CHUNK, GROUP, RECEIVER, SERVER, cable, random_source
 from pxed.wire.cast import PORT, SYMBOL
 
 FRAMES = 256
@@ -39,21 +39,21 @@ def play(gbit: float, singly: bool) -> str:
     """One image from the sender to the receiver."""
     key = secrets.token_bytes(16)
     with ExitStack() as stack:
-        ours, theirs = stack.enter_context(_cable())
+        ours, theirs = stack.enter_context(cable())
         if singly:
             ours.run("ethtool", "-K", "cast0", "tx-udp-segmentation", "off")
         engine = Engine(sender=CastSender())
         stack.callback(engine.stop)
         with ours.entered():
-            engine.bind([(_SERVER, PORT)], multicast_ttl=1, bulk=True)
-        source = _source(FRAMES * _CHUNK)
-        receiver = CastReceiver(CastLayout(array("I", [_CHUNK] * FRAMES)))
+            engine.bind([(SERVER, PORT)], multicast_ttl=1, bulk=True)
+        source = random_source(FRAMES * CHUNK)
+        receiver = CastReceiver(CastLayout(array("I", [CHUNK] * FRAMES)))
         stack.callback(receiver.close)
         engine.start()
-        engine.post(open_session(SESSION, key, (_GROUP, PORT), source, rate=int(gbit * 1e9 / 8)))
-        engine.post(admit(SESSION, 1, _RECEIVER))
+        engine.post(open_session(SESSION, key, (GROUP, PORT), source, rate=int(gbit * 1e9 / 8)))
+        engine.post(admit(SESSION, 1, RECEIVER))
         with theirs.entered():
-            receiver.join(SESSION, key, 1, group=_GROUP, port=PORT, server=_SERVER)
+            receiver.join(SESSION, key, 1, group=GROUP, port=PORT, server=SERVER)
         clocks = [time.CLOCK_MONOTONIC, clock_of("pxed-cast"), clock_of("pxed-engine")]
         begun: list[float] = []
         first = 0

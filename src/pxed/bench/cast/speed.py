@@ -24,10 +24,10 @@ from pxed.bench.namespace import Namespace
 from pxed.errors import OperatorError
 from pxed.wire.cast import PORT, SYMBOL
 
-__all__ = ["Speed", "measure"]
+__all__ = ["CHUNK", "GROUP", "RECEIVER", "SERVER", "Speed", "cable", "measure", "random_source"]
 
-_SERVER, _RECEIVER, _GROUP = "10.99.0.1", "10.99.0.2", "239.255.79.1"
-_CHUNK = 1 << 20
+SERVER, RECEIVER, GROUP = "10.99.0.1", "10.99.0.2", "239.255.79.1"
+CHUNK = 1 << 20
 _PAUSE = 0.02  # between two reports of the one receiver, who always wants everything
 
 
@@ -46,13 +46,14 @@ class Speed(Struct, frozen=True):
 
 
 @contextmanager
-def _cable() -> Iterator[tuple[Namespace, Namespace]]:
+def cable() -> Iterator[tuple[Namespace, Namespace]]:
+    """A sender's host and a receiver's, with SERVER and RECEIVER as addresses, and a cable between them."""
     ours = Namespace()
     try:
         theirs = Namespace()
         try:
             ours.run("ip", "link", "add", "cast0", "type", "veth", "peer", "name", "cast0", "netns", str(theirs.pid))
-            for place, address in ((ours, _SERVER), (theirs, _RECEIVER)):
+            for place, address in ((ours, SERVER), (theirs, RECEIVER)):
                 place.run("ip", "address", "add", f"{address}/24", "dev", "cast0")
                 place.run("ip", "link", "set", "dev", "cast0", "up")
             yield ours, theirs
@@ -62,14 +63,15 @@ def _cable() -> Iterator[tuple[Namespace, Namespace]]:
         ours.close()
 
 
-def _source(size: int) -> CastSource:
+def random_source(size: int) -> CastSource:
+    """Frames of CHUNK random bytes, `size` bytes in all, in a file without a name."""
     source = CastSource()
     with tempfile.TemporaryFile(prefix="pxed-bench-") as pack:
-        for _ in range(0, size, _CHUNK):
-            pack.write(os.urandom(_CHUNK))
+        for _ in range(0, size, CHUNK):
+            pack.write(os.urandom(CHUNK))
         pack.flush()
-        for offset in range(0, size, _CHUNK):
-            source.add(pack.fileno(), offset, _CHUNK)
+        for offset in range(0, size, CHUNK):
+            source.add(pack.fileno(), offset, CHUNK)
     return source
 
 
@@ -88,22 +90,22 @@ def measure(seconds: float = 3.0, size: int = 256 << 20, cpu: int | None = None)
     """Send chunks of a pack of `size` bytes for so long, on one processor. Raises OperatorError without root."""
     key, session = secrets.token_bytes(16), secrets.randbits(64)
     allowed = os.sched_getaffinity(0)
-    with _cable() as (ours, theirs):
+    with cable() as (ours, theirs):
         with theirs.entered():
             receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            receiver.bind((_RECEIVER, 0))
+            receiver.bind((RECEIVER, 0))
         engine = Engine(sender=CastSender())
         with ours.entered():
-            (server,) = engine.bind([(_SERVER, PORT)], multicast_ttl=1, bulk=True)
-        source = _source(size)
+            (server,) = engine.bind([(SERVER, PORT)], multicast_ttl=1, bulk=True)
+        source = random_source(size)
         try:
             os.sched_setaffinity(0, {max(allowed) if cpu is None else cpu})  # the engine's threads inherit it
             engine.start()
         finally:
             os.sched_setaffinity(0, allowed)
         try:
-            engine.post(open_session(session, key, (_GROUP, PORT), source))
-            engine.post(admit(session, 1, _RECEIVER))
+            engine.post(open_session(session, key, (GROUP, PORT), source))
+            engine.post(admit(session, 1, RECEIVER))
             return _run(engine, cast.Session(session, key, SYMBOL), len(source), receiver, server, seconds)
         finally:
             engine.stop()
